@@ -13,7 +13,7 @@ import pytest
 
 import throughtime as tt
 from throughtime.cli import main
-from throughtime.source import apart
+from throughtime.source import apart, child
 from torture import own_files
 
 NET = own_files.NET.replace("        misbehave()\n", "")
@@ -40,6 +40,13 @@ def place(tmp_path, monkeypatch):
         "def wait(path):\n"
         "    try: open(path, 'w').close(); time.sleep(60)\n"
         "    except KeyboardInterrupt: return 'in order'\n"
+        "def telling(path, how):\n"
+        "    from throughtime.source import tell\n"
+        "    if how: how = getattr(os, how)('stage.txt')\n"
+        "    os.makedirs('elsewhere'); os.chdir('elsewhere')\n"
+        "    tell('looking\\x1b')\n"
+        "    while not os.path.exists(path): time.sleep(0.01)\n"
+        "    return 'done'\n"
         "def unready():\n"
         "    import signal\n"
         "    signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
@@ -54,6 +61,21 @@ def test_a_task_returns_what_its_function_does_and_works_in_a_folder_that_goes(p
     folder, _ = apart("tasks:folder")
     assert folder != str(Path.cwd())
     assert not Path(folder).exists()
+
+
+@pytest.mark.parametrize("how", ["", "mkdir"])
+def test_a_task_tells_what_it_does(place, how, monkeypatch):
+    """Also where its code has changed the folder; nothing put in the way stops who waits."""
+    monkeypatch.setattr(child, "EVERY", 0.05)
+    heard = []
+
+    def told(words):
+        heard.append(words)
+        if words or how:
+            (place / "heard").touch()
+
+    assert apart("tasks:telling", str(place / "heard"), how, seconds=60, told=told) == "done"
+    assert set(heard) - {""} == ({"looking\x1b"} if not how else set())
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,22 @@ def test_disagree(target, capsys):
     assert capsys.readouterr().out.startswith("DISAGREE: ")
 
 
+def test_what_a_target_prints_stands_beside_the_report(target, capsys):
+    body = "print('read')\ndef aloud(): print('evaluated'); return (w**2).sum()"
+    assert main(["check", target(body, loss="aloud()")]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("AGREE: ")
+    assert "evaluated" not in out
+    assert err.startswith("read\nevaluated\n")
+
+
+def test_a_function_that_returns_nothing(target, capsys):
+    place = target("def run():\n    pass\n").replace(":target", ":run")
+    assert main(["check", place]) == 3
+    expected = "mine.py:run: expected a function that returns a target, got None; return one, or "
+    assert expected in capsys.readouterr().err
+
+
 def test_unresolved(target, capsys):
     """Beside a number so large, double precision has no digits left for the rest."""
     assert main(["check", target(loss="1e22 + (w**2).sum()")]) == 2
@@ -86,17 +102,26 @@ def test_names_that_are_no_target(target, capsys, name, message):
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("missing.py:target", "target: expected an existing Python file, got missing.py"),
-        ("mine", "target: expected file.py:name, or a shared library, got 'mine'"),
-        ("", "target: expected file.py:name, or a shared library, got ''"),
-        ("folder", "target: expected file.py:name, or a shared library, got the folder folder"),
+        ("missing.py:target", "target: expected an existing Python file or notebook, got …"),
+        ("mine", "target: expected a file, as lstm.py or lstm.py:NAME, or a shared library, got …"),
+        ("", "target: expected a file, as lstm.py or lstm.py:NAME, or a shared library, got ''"),
+        (
+            "folder",
+            "target: expected a file, as lstm.py or lstm.py:NAME, or a shared library, got the "
+            "folder folder",
+        ),
+        (
+            ".",
+            "target: expected a file, as lstm.py or lstm.py:NAME, or a shared library, got the "
+            "folder .; name a file in it, as a.py",
+        ),
         ("folder:x", "target: expected an existing Python file, got the folder folder"),
         (
             "a.py",
-            "target: expected file.py:name, or a shared library, got 'a.py'; name what to check in "
-            "it: a.py:NAME",
+            "target: expected a file, as lstm.py or lstm.py:NAME, or a shared library, got 'a.py'; "
+            "name what to check in it: a.py:NAME",
         ),
-        ("a.py:x", "a.py: name: expected one of its names, of which there are none, got 'x'"),
+        ("a.py:x", "a.py: expected the name of a class or function in it, got 'x'; it has none"),
         ("lib.so", "library: expected an existing file, got the folder lib.so"),
     ],
 )
@@ -106,7 +131,9 @@ def test_places_that_are_no_target(capsys, tmp_path, monkeypatch, place, message
         (tmp_path / folder).mkdir()
     (tmp_path / "a.py").touch()
     assert main(["check", place]) == 3
-    assert capsys.readouterr().err == f"throughtime check: {message}\n"
+    error = capsys.readouterr().err
+    assert error.startswith(f"throughtime check: {message.removesuffix('…')}")
+    assert message.endswith("…") or error == f"throughtime check: {message}\n"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +146,6 @@ def test_places_that_are_no_target(capsys, tmp_path, monkeypatch, place, message
         ("body", "raise OSError('two\\nlines')", "mine.py:4: OSError: two lines"),
         ("body", "assert False", "mine.py:4: AssertionError"),
         ("body", "import json; json.loads('{')", "mine.py:4: JSONDecodeError: Expecting …"),
-        ("body", "def f(:", "mine.py:4: SyntaxError: invalid syntax"),
         ("body", "import no_such_module", "mine.py:4: ModuleNotFoundError: No module named …"),
     ],
 )
@@ -215,7 +241,7 @@ def test_wrong_usage_has_an_exit_status_of_its_own(capsys):
         ([], "target: expected a TARGET or --program, got neither; see --help"),
         (["a.py:b", "--program", "c"], "target: expected a TARGET or --program, got both; …"),
         (["--program"], "program: expected a command, got none"),
-        (["a.py:b", "--timeout", "5"], "target: expected an existing Python file, got a.py"),
+        (["a.py:b", "--timeout", "5"], "target: expected an existing Python file or notebook, …"),
         (["./no.so"], "library: expected an existing file, got ./no.so"),
     ],
 )

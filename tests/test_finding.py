@@ -240,7 +240,7 @@ def test_older_files_are_read_and_libraries_may_be_absent(write):
 
 
 def test_what_cannot_be_read_is_refused_and_not_accused(write):
-    with pytest.raises(tt.CheckError, match=r"net\.py:NAME, or lines: net\.py:120-184"):
+    with pytest.raises(tt.CheckError, match=r"got only helper; .* net\.py:120-184"):
         find(write("import numpy as np\ndef helper(x): return x\n"))
     nonsense = CLASS.replace("(1 - self.hs[t] ** 2) * d_h", "self.hs[t] + 3")
     nonsense = nonsense.replace("d_y @ self.hs[last].T", "2 * d_y @ self.hs[last].T")

@@ -250,7 +250,7 @@ def test_two_faults_are_both_found_and_what_follows_is_not_accused(tmp_path):
     assert line_of(made, "dc = dh * o") in of(found, "follows")
     text = annotated_text(found)
     assert "✗" in text
-    assert "what it makes of the errors of lines" in text
+    assert "follows from lines" in text
     json.dumps([finding.to_dict() for finding in found])
 
 

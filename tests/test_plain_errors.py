@@ -27,7 +27,7 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("check nosuch.py", "target: expected an existing Python file, got nosuch.py"),
+        ("check nosuch.py", "target: expected an existing Python file or notebook, got nosuch.py"),
         ("compare nosuch.npz", "nosuch.npz: expected an existing file, got none"),
         ("compare nosuch.npz a.npz", "nosuch.npz: expected an existing file, got none"),
         ("compare a.npz", "a.npz: expected a second file beside it, got none"),

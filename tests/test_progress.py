@@ -2,6 +2,7 @@
 
 import sys
 import time
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import throughtime as tt
 from helpers import Terminal
 from throughtime import progress
-from throughtime.cli import main
+from throughtime.cli import main, own_file
 
 
 def on_a_terminal(monkeypatch):
@@ -91,6 +92,18 @@ def test_what_tells_nothing_meanwhile_is_waited_for_aloud(monkeypatch):
     assert terminal.getvalue().split("\r")[-2].strip() == ""
 
 
+def test_what_is_waited_for_says_what_it_does(monkeypatch):
+    terminal = on_a_terminal(monkeypatch)
+    with progress.waiting("checking lstm.py") as now:
+        now("looking for its loss and its gradient")
+        written(terminal, "\rchecking lstm.py, looking for its loss and its gradient: ")
+        now("a\x1b[2J")
+        written(terminal, "\rchecking lstm.py, a\\x1b[2J: ")
+        monkeypatch.setenv("COLUMNS", "30")
+        written(terminal, "\rchecking lstm.py, a\\x1b[: 0 s")
+    assert terminal.getvalue().split("\r")[-2].strip() == ""
+
+
 def test_a_file_of_ones_own_is_waited_for(tmp_path, monkeypatch, capsys):
     terminal = on_a_terminal(monkeypatch)
     (tmp_path / "mine.py").write_text("x = 1\n")
@@ -100,3 +113,26 @@ def test_a_file_of_ones_own_is_waited_for(tmp_path, monkeypatch, capsys):
     before = len(terminal.getvalue())
     main(["mend", "mine.py", "--quiet"])
     assert ": 0 s" not in terminal.getvalue()[before:]
+
+
+def test_a_check_of_ones_own_file_says_what_it_does(tmp_path, monkeypatch):
+    """The words of the process that checks reach the terminal of the one that waits."""
+    terminal = on_a_terminal(monkeypatch)
+    (tmp_path / "mine.py").write_text("x = 1\n")
+    monkeypatch.chdir(tmp_path)
+
+    def apart(task, place, *given, seconds, told):
+        monkeypatch.setattr(own_file, "tell", told)
+        own_file.judge(place, *given)
+
+    monkeypatch.setattr(own_file, "apart", apart)
+    monkeypatch.setattr(own_file, "find", lambda *_, **__: written(terminal, ", looking for its "))
+    with pytest.raises(AttributeError):  # nothing was found
+        own_file.judged(Namespace(**OPTIONS), {})
+    assert "\rchecking mine.py, looking for its loss and its gradient: " in terminal.getvalue()
+
+
+OPTIONS = {
+    "target": "mine.py", "made": None, "seed": 0, "print_target": False, "quiet": False,
+    "timeout": None,
+}  # fmt: skip

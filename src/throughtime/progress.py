@@ -9,7 +9,7 @@ import contextlib
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic, time
 from typing import TYPE_CHECKING, NoReturn
 
@@ -69,8 +69,10 @@ def doing(bar: tqdm[NoReturn], what: str) -> None:
 
 
 @contextlib.contextmanager
-def waiting(what: str, show: bool | None = None) -> Iterator[None]:
+def waiting(what: str, show: bool | None = None) -> Iterator[Callable[[str], None]]:
     """Shows on standard error what is waited for, and for how long, until it is there.
+
+    It yields a function that is given what is being done now, which is shown too.
 
     Args:
         what: is done elsewhere, as in another process, which tells nothing meanwhile.
@@ -78,26 +80,30 @@ def waiting(what: str, show: bool | None = None) -> Iterator[None]:
     """
     stream = sys.stderr
     if not (stream.isatty() if show is None else show):
-        yield
+        yield lambda words: None
         return
-    shown, done, began = in_a_line(what), threading.Event(), monotonic()
+    shown, done, began = [in_a_line(what)], threading.Event(), monotonic()
+
+    def now(words: str) -> None:
+        shown[:] = [in_a_line(f"{what}, {words}" if words else what)]
 
     def tell() -> None:
-        pause, clear = DELAY, ""
+        pause, before = DELAY, 0
         with contextlib.suppress(OSError, ValueError):  # the terminal has gone
             while not done.wait(pause):
                 fitting = max(1, shutil.get_terminal_size().columns - 1)
-                words = f"{shown}: {monotonic() - began:.0f} s"[:fitting]
-                stream.write(f"\r{words}")
+                took = f": {monotonic() - began:.0f} s"
+                words = (shown[0][: max(0, fitting - len(took))] + took)[:fitting]
+                stream.write(f"\r{words:<{min(before, fitting)}}")
                 stream.flush()
-                pause, clear = EVERY, "\r" + " " * len(words) + "\r"
-            stream.write(clear)
+                pause, before = EVERY, len(words)
+            stream.write("\r" + " " * before + "\r" if before else "")
             stream.flush()
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()
     try:
-        yield
+        yield now
     finally:
         done.set()
         teller.join()

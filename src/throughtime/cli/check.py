@@ -121,6 +121,8 @@ def run(options: argparse.Namespace) -> int:
         print(INCLUDE)
         return 0
     try:
+        if options.program is None and options.target is not None:
+            _look_at(options.target)
         if options.program is None and _is_own_file(options.target):
             with termination_as_exit():
                 return _own_file(options)
@@ -136,6 +138,14 @@ def run(options: argparse.Namespace) -> int:
         if options.debug:
             raise
         raise CheckError(in_one_line(problem)) from problem
+
+
+def _look_at(target: str) -> None:
+    """Refuses a file that cannot be read, or that lacks the name, before any of it is run."""
+    if ".py" in target or ".ipynb" in target:
+        from throughtime.cli.places import look_at
+
+        look_at(target)
 
 
 def _is_own_file(target: str | None) -> bool:
@@ -158,7 +168,8 @@ def _target(options: argparse.Namespace) -> Iterator[Target]:
         target: Target = program_target(options.program, seed=options.seed, **limit)
     else:
         library = is_library(options.target)
-        target = as_target(options.target, seed=options.seed, **(limit if library else {}))
+        with prints_beside_the_report():
+            target = as_target(options.target, seed=options.seed, **(limit if library else {}))
         if limit and not library:
             expected = "a library or a program, which it limits"
             refuse("--timeout", expected, options.target, error=CheckError)
@@ -198,7 +209,8 @@ def _chosen(options: argparse.Namespace) -> dict[str, Any]:
 
 def _check(target: Target, options: argparse.Namespace) -> int:
     bar = False if options.quiet else None
-    report = check(target, seed=options.seed, progress=bar, **_chosen(options))
+    with prints_beside_the_report():
+        report = check(target, seed=options.seed, progress=bar, **_chosen(options))
     _say(report.as_text(_columns()) if sys.stdout.isatty() else str(report), options)
     # Who interrupts the check wants no sweep either.
     interrupted = report.verdict == "disagree" and diagnosis.INTERRUPTED in report.notes
@@ -230,10 +242,16 @@ def _outputs(report: Report, options: argparse.Namespace) -> dict[str, Callable[
 
 
 def _sweep(target: Target, options: argparse.Namespace, bar: bool | None) -> None:
-    found = sweep(target, progress=bar)
+    with prints_beside_the_report():
+        found = sweep(target, progress=bar)
     _say(f"\n{found}", options)
     if options.figure:
         save_figure(plot_sweep(found), options.figure)
+
+
+def prints_beside_the_report() -> contextlib.AbstractContextManager[object]:
+    """While the user's own target runs: what it prints goes where errors go, beside the report."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 @contextlib.contextmanager

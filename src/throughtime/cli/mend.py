@@ -11,7 +11,7 @@ from throughtime.cli import say
 from throughtime.cli.check import termination_as_exit
 from throughtime.cli.colour import edits
 from throughtime.cli.outputs import writable
-from throughtime.cli.own_file import split_place
+from throughtime.cli.places import look_at, split_place
 from throughtime.gradcheck import CheckError
 from throughtime.progress import waiting
 from throughtime.source import Found, apart, find
@@ -34,6 +34,8 @@ EPILOG = """exit status:
 examples:
   throughtime mend lstm.py
   throughtime mend lstm.py:LSTM --write
+  throughtime mend net.ipynb
+  throughtime mend lstm.py --with "LSTM(input_size=3, hidden_size=4)"
   throughtime mend lstm.py:120-184
 NumPy in Python files and notebooks; not C or C++, whose source is not read."""
 
@@ -43,8 +45,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("target", metavar="FILE[:NAME]", help="your file, and a name in it")
-    parser.add_argument("--with", dest="made", metavar="CODE", help="how an object is made")
+    parser.add_argument(
+        "target", metavar="FILE[:NAME]",
+        help="your file or notebook, and what in it: a class, a function, or lines as 120-184",
+    )  # fmt: skip
+    parser.add_argument(
+        "--with", dest="made", metavar="CODE",
+        help="how an object of your file is made, or a whole training step that sets loss, where "
+        "that cannot be guessed",
+    )  # fmt: skip
     parser.add_argument("--write", action="store_true", help="write it; keeps FILE.orig")
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON")
     parser.add_argument(
@@ -74,6 +83,7 @@ def _mend(options: argparse.Namespace) -> int:
         refuse("--processes", "a positive number", options.processes, error=CheckError)
     if options.write:
         _can_be_rewritten(path)  # before a search that may be long
+    look_at(options.target)
     bar = False if options.quiet else None
     with waiting(f"looking for what can be checked in {path.name}", bar):
         found = apart(TASK, str(path.resolve()), name, options.made or "")

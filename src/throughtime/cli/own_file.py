@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import ast
-import re
+import os
 import shlex
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from throughtime import diagnosis
+from throughtime.cli.places import LINES, SUFFIXES, imports_this_package, split_place
 from throughtime.gradcheck import CheckError, SourceLines, Target
 from throughtime.progress import waiting
 from throughtime.questions import Report, check, diagnosed
@@ -24,11 +24,11 @@ from throughtime.source import (
     checked_without_safety,
     find,
     read_source,
+    regions,
+    tell,
     which_line,
 )
 
-SUFFIXES = (".py", ".ipynb")
-LINES = re.compile(r"^(\d+)\s*-\s*(\d+)$|^cells?\s+(\d+(?:\s*[-,]\s*\d+)*)$")
 TASK = "throughtime.cli.own_file:judge"
 LINES_TASK = "throughtime.cli.own_file:look_at_lines"
 LINES_SECONDS = 300.0  # a guard, as of the check: what bounds the work is a number of evaluations
@@ -49,14 +49,6 @@ class Judged:
     text: str
 
 
-def split_place(place: str) -> tuple[Path, str]:
-    """The file of `file.py`, `file.py:name`, `file.py:3-9` or `net.ipynb:cell 7`, and the rest."""
-    if Path(place).is_file():
-        return Path(place), ""
-    path, _, name = place.rpartition(":")
-    return Path(path or place), name
-
-
 def is_own_file(place: str) -> bool:
     """Whether a place on the command line is a user's own file, and no target in a file."""
     path, name = split_place(place)
@@ -69,46 +61,64 @@ def is_own_file(place: str) -> bool:
     except (CheckError, SyntaxError):
         return False
     slices = Slices(tree)
-    if _imports_this_package(tree):
+    if imports_this_package(tree):
         return False
     if not name:
         return bool(slices.definitions or slices.statements)
-    names = {word for c in candidates(tree, slices) for word in (c.name, c.name.split(".")[0])}
-    return (name in names or name in slices.definitions) and not _needs_nothing(
-        slices.definitions.get(name.split(".")[0])
-    )
+    names = {word for candidate in candidates(tree, slices) for word in candidate.names}
+    first = slices.definitions.get(name.split(".")[0])
+    if isinstance(first, ast.ClassDef):
+        return True
+    return (name in names or name in slices.definitions) and not _may_make_a_target(first, tree)
 
 
-def _imports_this_package(tree: ast.Module) -> bool:
-    """Whether it knows of targets, under whatever name."""
-    for node in tree.body:
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-        if any(name.split(".")[0] == "throughtime" for name in names):
-            return True
-    return False
+def _may_make_a_target(node: ast.AST | None, tree: ast.Module) -> bool:
+    """Whether it is a function that is called without arguments, and returns what it made.
 
-
-def _needs_nothing(node: ast.AST | None) -> bool:
-    """Whether it is a function that is called without arguments, and so makes a target."""
+    One that returns nothing, or in which a training step stands, is part of the user's network.
+    """
     if not isinstance(node, ast.FunctionDef):
         return False
-    return len(node.args.args) == len(node.args.defaults) and not node.args.vararg
+    if len(node.args.args) != len(node.args.defaults) or node.args.vararg:
+        return False
+    inside = {id(part) for part in ast.walk(node)}
+    ends = _returns(node) or isinstance(node.body[-1], ast.Raise)  # what it raises is to be said
+    return ends and not any(id(step.body[0]) in inside for step in regions(tree))
 
 
-def judge(place: str, made: str, seed: int, options: dict[str, Any], run: bool) -> Judged:
-    """In the child: finds, and checks what was found."""
+def _returns(node: ast.AST) -> bool:
+    """Whether a function returns a value; those inside it do not count."""
+    if isinstance(node, ast.Return):
+        return node.value is not None
+    inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+    return any(_returns(part) for part in ast.iter_child_nodes(node) if not isinstance(part, inner))
+
+
+def judge(
+    place: str, made: str, seed: int, options: dict[str, Any], run: bool, folder: str = ""
+) -> Judged:
+    """In the child: finds, and checks what was found.
+
+    Args:
+        place: the absolute path, and the name in it.
+        made, seed, options: of the command line.
+        run: whether to check it, or only to say what was found.
+        folder: from which the command was given; a target that is printed says where the file is
+            from there.
+    """
     path, name = split_place(place)
+    tell("looking for its loss and its gradient")
     found = find(path, name, setup=made)
     read = read_source(found.recipe.path).text
     text = str(found)
-    target = as_python(found.recipe, found.name)
+    target = as_python(found.recipe, found.name, folder)
     if not run:
         return Judged(text, target, None, found.recipe, read)
+    tell(f"measuring the gradient of {found.name}")
     target_of_file = Program(found.recipe, seed=seed).target()
     report = check(target_of_file, seed=seed, diagnose=False, **options)
     if report.verdict == "disagree":
+        tell("looking for the cause")
         report = _with_causes(target_of_file, report, found.recipe, seed, options)
     return Judged(text, target, _with_notes(report, (*found.notes, NOT_LOOKED)), found.recipe, read)
 
@@ -148,10 +158,10 @@ def judged(options: argparse.Namespace, chosen: dict[str, Any]) -> Judged:
     place = str(path.resolve()) + (f":{name}" if name else "")
     made = options.made or ""
     run = not options.print_target
-    given = (place, made, options.seed, {**chosen, "progress": False}, run)
+    given = (place, made, options.seed, {**chosen, "progress": False}, run, os.getcwd())
     what = f"checking {path.name}" if run else f"looking for what can be checked in {path.name}"
-    with waiting(what, False if options.quiet else None):
-        found = apart(TASK, *given, seconds=options.timeout)
+    with waiting(what, False if options.quiet else None) as now:
+        found = apart(TASK, *given, seconds=options.timeout, told=now)
     assert isinstance(found, Judged)
     return found
 

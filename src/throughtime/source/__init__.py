@@ -2,7 +2,7 @@
 
 from throughtime.source.annotated import annotated_text
 from throughtime.source.candidates import Candidate, candidates
-from throughtime.source.child import apart
+from throughtime.source.child import apart, tell
 from throughtime.source.finding import Found, find
 from throughtime.source.given import OPTIONS, found_in_object, is_object
 from throughtime.source.lines import LineFinding, annotate, first_wrong
@@ -10,7 +10,8 @@ from throughtime.source.printing import as_python
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.residue import checked_without_safety
 from throughtime.source.slices import Slices
-from throughtime.source.text import SourceText, read_source
+from throughtime.source.text import SourceText, parsed, read_source
+from throughtime.source.training_steps import regions
 from throughtime.source.which_line import which_line
 
 __all__ = [
@@ -32,6 +33,9 @@ __all__ = [
     "first_wrong",
     "found_in_object",
     "is_object",
+    "parsed",
     "read_source",
+    "regions",
+    "tell",
     "which_line",
 ]

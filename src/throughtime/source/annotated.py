@@ -47,10 +47,10 @@ def said(finding: LineFinding, others: Sequence[LineFinding] = ()) -> str:
         first = [other for other in others if other.status == "wrong"]
         lines = sorted({other.line for other in first})
         if not lines:
-            return "what it makes of an earlier error"
+            return "follows from an earlier line"
         if len(lines) == 1:
-            return f"what it makes of line {lines[0]}'s error"
-        return f"what it makes of the errors of lines {', '.join(map(str, lines))}"
+            return f"follows from line {lines[0]}"
+        return f"follows from lines {', '.join(map(str, lines))}"
     if not finding.expected:
         return "no derivative that is known"
     words = "; ".join([f"should be {finding.expected}", *finding.noticed])

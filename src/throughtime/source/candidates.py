@@ -38,6 +38,13 @@ class Candidate:
     likely: float = 0.0
     line: int = field(default=0)
 
+    @property
+    def names(self) -> set[str]:
+        """What the command line may call it: `LSTM`, and `LSTM.bptt` of one of its passes."""
+        first = self.name.partition(".")[0]
+        passes = [f for f in (self.forward, self.backward) if f is not None and self.owner]
+        return {self.name, first, *(f"{first}.{f.name}" for f in passes)}
+
 
 def candidates(tree: ast.Module, slices: Slices) -> list[Candidate]:
     """Those of a file, the likeliest first."""

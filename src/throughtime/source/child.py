@@ -16,8 +16,9 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import IO, Any, NoReturn
 
 from throughtime.arrays import refuse
@@ -30,6 +31,9 @@ LARGEST_FILE = 64 * 2**20  # bytes
 GRACE = 5.0  # seconds to end after Ctrl-C
 START_SECONDS = 60.0  # in which a process starts at all, on a machine that is busy
 ANSWER, REQUEST = "answer.pickle", "request.pickle"
+STAGE = "stage.txt"  # of the task's folder: what it does now, in words
+LONGEST_STAGE = 200  # bytes of it that are read
+EVERY = 1.0  # seconds between two looks at it
 # Modules are looked for where the parent finds them, and not in the working directory.
 START = (
     "import pickle, sys; "
@@ -66,13 +70,19 @@ ENDS = {"os.kill", "os.killpg"}
 REACHES = {"socket.connect", "socket.bind", "socket.getaddrinfo", "urllib.Request"}
 
 
-def apart(task: str, *arguments: Any, seconds: float | None = None) -> Any:
+def apart(
+    task: str,
+    *arguments: Any,
+    seconds: float | None = None,
+    told: Callable[[str], None] | None = None,
+) -> Any:
     """What a function returns that is run in a process of its own.
 
     Args:
         task: `module:function`.
         arguments: of the function; it and they can be pickled.
         seconds: of wall-clock time that it may take.
+        told: is given what the task does, as it says with `tell`, while it is waited for.
 
     Raises:
         CheckError: where the function raises it; where it takes too long, or its process ends.
@@ -96,7 +106,7 @@ def apart(task: str, *arguments: Any, seconds: float | None = None) -> Any:
         listener = threading.Thread(target=_listen, args=(process.stderr, words), daemon=True)
         listener.start()
         try:
-            interrupted = _wait(process, limit)
+            interrupted = _wait(process, limit, Path(folder) / STAGE, told)
         finally:
             end(process, lifeline, os.getpid())
         listener.join(1.0)
@@ -106,14 +116,25 @@ def apart(task: str, *arguments: Any, seconds: float | None = None) -> Any:
         return _answer(answer, process.returncode, words)
 
 
-def _wait(process: subprocess.Popen[bytes], limit: float) -> bool:
+def _wait(
+    process: subprocess.Popen[bytes],
+    limit: float,
+    stage: Path,
+    told: Callable[[str], None] | None,
+) -> bool:
     """Waits for the end; Ctrl-C is handed on once, so that a task can end in order.
 
     Returns:
         whether Ctrl-C came.
     """
+    until = monotonic() + limit
     try:
-        process.wait(limit)
+        while told is not None and (left := until - monotonic()) > EVERY:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(min(EVERY, left))
+                return False
+            told(_stage(stage))
+        process.wait(max(until - monotonic(), 0.0))
         return False
     except subprocess.TimeoutExpired:
         way_out = "allow more time: --timeout"
@@ -126,6 +147,30 @@ def _wait(process: subprocess.Popen[bytes], limit: float) -> bool:
         except subprocess.TimeoutExpired:
             raise KeyboardInterrupt from None
         return True
+
+
+def tell(words: str) -> None:
+    """In a task: says what it does from here on to whoever waits for it."""
+    if _told is not None:
+        with contextlib.suppress(OSError):
+            _told.write_text(words, "utf-8")
+
+
+_told: Path | None = None  # in the child: the file in which it tells
+
+
+def _stage(path: Path) -> str:
+    """What a task has told; the user's code may have put anything in the place of the file."""
+    try:
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return ""
+    try:
+        return os.read(number, LONGEST_STAGE).decode("utf-8", "replace")
+    except OSError:  # a folder
+        return ""
+    finally:
+        os.close(number)
 
 
 def _listen(stream: IO[bytes], words: deque[bytes]) -> None:
@@ -260,6 +305,8 @@ def main(request: IO[bytes], folder: str, seconds: str) -> NoReturn:
     module, _, name = task.partition(":")
     function = getattr(importlib.import_module(module), name)
     os.chdir(folder)
+    global _told
+    _told = Path(folder) / STAGE
     limit(float(seconds))
     watch(folder)
     with _quiet():

@@ -26,12 +26,12 @@ from throughtime.source.search import Search
 from throughtime.source.siblings import siblings
 from throughtime.source.slices import Slices
 from throughtime.source.suggestions import (
+    NO_DEFINITION,
     definitions_said,
     is_autograd,
-    training_step,
     training_steps,
 )
-from throughtime.source.text import SourceText, read_source
+from throughtime.source.text import SourceText, parsed, read_source
 from throughtime.source.training_steps import (
     Region,
     region_of_lines,
@@ -92,11 +92,7 @@ def find(
         CheckError: where nothing is found; it says what to give.
     """
     source = read_source(path)
-    text = (texts or {}).get(path) or source.text
-    try:
-        tree = ast.parse(text)
-    except SyntaxError as problem:
-        refuse(str(path), "Python 3", f"line {problem.lineno}: {problem.msg}", error=CheckError)
+    tree = parsed(source, (texts or {}).get(path))
     slices = Slices(tree, siblings=siblings(tree, path))
     if lines := _lines(name, source):
         region = region_of_lines(tree, *lines)
@@ -113,7 +109,7 @@ def find(
     if not name and loops and not any(c.likely >= LIKELY for c in every):
         with contextlib.suppress(CheckError):
             return _found_region(Place(path, tree), texts, loops, every)
-    chosen = [c for c in every if not name or name in (c.name, c.name.partition(".")[0])]
+    chosen = [c for c in every if not name or name in c.names]
     bench = Bench(path, texts)
     failures: list[str] = []
     doubtful: list[tuple[Candidate, Judged]] = []
@@ -138,13 +134,19 @@ def find(
             return _with_own_loss(found, best, path, tree, texts, candidate)
         else:
             doubtful.append((candidate, best))
+    unread: CheckError | None = None
     if not setup:
-        with contextlib.suppress(CheckError):
-            return _found_region(Place(path, tree), texts, _steps_of(tree, name), every)
+        steps = _steps_of(tree, name)
+        try:
+            return _found_region(Place(path, tree), texts, steps, every)
+        except CheckError as problem:
+            unread = problem if steps else None
         for place, steps in _beside(path, tree, name):
             with contextlib.suppress(CheckError):
                 return _found_region(place, texts, steps, every)
     if not chosen:
+        if unread is not None:
+            raise unread
         _refuse_none(path, tree, name)
     _refuse_unread(path, tree, chosen, failures, doubtful, bench, slices)
     raise AssertionError
@@ -175,8 +177,12 @@ def _steps_of(tree: ast.Module, name: str) -> list[Region]:
     every = regions(tree)
     if not name:
         return every
-    word = re.compile(rf"\b{re.escape(name.partition('.')[0])}\b")
-    return [r for r in every if r.owner == name.partition(".")[0] or word.search(_text_of(r))]
+    first = name.partition(".")[0]
+    word = re.compile(rf"\b{re.escape(first)}\b")
+    own = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == first]
+    inside = {id(part) for node in own for part in ast.walk(node)}
+    within = [r for r in every if id(r.body[0]) in inside]
+    return within or [r for r in every if r.owner == first or word.search(_text_of(r))]
 
 
 def _text_of(region: Region) -> str:
@@ -436,12 +442,17 @@ def _suggested(bench: Bench, tree: ast.Module, candidate: Candidate, slices: Sli
 
 
 def _refuse_none(path: Path, tree: ast.Module, name: str) -> None:
-    actual = name or f"{definitions_said(tree)}, and none of them by name"
-    step = training_step(Slices(tree), None)
-    way_out = f"give one: {path.name}:NAME, or lines: {path.name}:120-184, or a training step: "
-    way_out += f'--with "{step}"'
-    refuse(f"{path.name}: {name or 'what to check'}", "a forward and a backward pass", actual,
-           way_out, error=CheckError)  # fmt: skip
+    way_out = f"the lines of a training step, {path.name}:120-184, or one of your own, "
+    way_out += '--with "net = ...; loss = ...; ..."'
+    if name:
+        what, actual = f"{path.name}:{name}", "neither"
+        way_out = f"leave the name out, and the whole file is searched, or give {way_out}"
+    else:
+        known = definitions_said(tree)
+        what, actual = path.name, known if known == NO_DEFINITION else f"only {known}"
+        way_out = f"if they have names of another kind, give {way_out}"
+    expected = "functions or methods named as a forward and a backward pass, or a training step"
+    refuse(what, expected, actual, way_out, error=CheckError)
 
 
 def _refuse_unread(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from throughtime.source.recipe import Recipe
 
 HEAD = '''"""The gradient of {name}, checked; written by `throughtime check --print-target`."""
@@ -12,9 +14,10 @@ import throughtime as tt
 from throughtime.source import Program, Recipe
 
 recipe = Recipe(
-    Path({path!r}),
+    Path({path!r}),{comment}
 '''
 
+RELATIVE = "  # from the folder in which this is run"
 TAIL = """)
 
 
@@ -24,9 +27,18 @@ def test_gradient():
 """
 
 
-def as_python(recipe: Recipe, name: str) -> str:
-    """The lines of Python that run a recipe and check its gradient."""
-    lines = [HEAD.format(name=name, path=str(recipe.path))]
+def as_python(recipe: Recipe, name: str, folder: str = "") -> str:
+    """The lines of Python that run a recipe and check its gradient.
+
+    Args:
+        recipe: how the file is run.
+        name: of what is checked in it.
+        folder: where the lines will be run; a file outside of it, or of "", has its whole path.
+    """
+    path, comment, here = recipe.path, "", Path(folder).resolve()
+    if folder and path.is_relative_to(here):
+        path, comment = path.relative_to(here), RELATIVE
+    lines = [HEAD.format(name=name, path=str(path), comment=comment)]
     for field in ("data", "setup", "loss", "gradient"):
         lines.append(f"    {field}={_text(getattr(recipe, field))},\n")
     for field in ("parameters", "gradients", "steps", "sequences"):

@@ -25,6 +25,7 @@ DATA = (
 DRAWN = re.compile(r"\b([xy]) = np\.random\.\w+\([^;]*\)")
 OF_CLASSES = re.compile(r"ind(ex|ices)|idx|ids?$|tokens?|words?|labels?", re.IGNORECASE)
 LOSS = "loss = 0.5 * np.sum((out - y) ** 2)"
+NO_DEFINITION = "no class or function"
 MOST_NAMES = 8  # of a file's definitions that are said
 
 
@@ -110,7 +111,7 @@ def definitions_said(tree: ast.Module) -> str:
     """The classes and functions of a file, in words."""
     names = [n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
     if not names:
-        return "no class or function"
+        return NO_DEFINITION
     more = f" and {len(names) - MOST_NAMES} others" if len(names) > MOST_NAMES else ""
     return f"{', '.join(names[:MOST_NAMES])}{more}"
 

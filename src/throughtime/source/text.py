@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import tokenize
@@ -65,6 +66,22 @@ def read_source(path: Path) -> SourceText:
         refuse(str(path), "Python text", str(problem), error=CheckError)
     python, old = _python(path, text)
     return SourceText(path, python, old=old)
+
+
+def parsed(source: SourceText, text: str | None = None) -> ast.Module:
+    """The syntax tree of what a file holds, or of another text that stands in its place.
+
+    Raises:
+        CheckError: where it is no Python; it says in which line.
+    """
+    try:
+        return ast.parse(source.text if text is None else text)
+    except SyntaxError as problem:
+        line = problem.lineno or 1
+        place = f"{source.path.name}, line {line}"
+        if source.cells:
+            place = source.place(min(line, len(source.cells)))
+        raise CheckError(f"{place}: syntax error: {problem.msg}") from None
 
 
 def _python(path: Path, text: str) -> tuple[str, bool]:

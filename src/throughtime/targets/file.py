@@ -32,7 +32,22 @@ def thing_in_file(place: str) -> object:
         refuse(f"{path}: name", f"one of {_names(module)}", repr(name), error=CheckError)
     found = getattr(module, name)
     makes = inspect.isfunction(found) or isinstance(found, type | functools.partial)
-    return _made(place, found) if makes else found
+    made = _made(place, found) if makes else found
+    if made is None and makes:
+        way_out = f"return one, or have the file itself looked through: throughtime check {path}"
+        refuse(place, "a function that returns a target", "None", way_out, error=CheckError)
+    return made
+
+
+def without_its_name(place: str) -> str:
+    """The way out where `file.py:name` is no target and its file knows of none; "" elsewhere."""
+    path = place.rpartition(":")[0]
+    known = vars(sys.modules[Path(path).stem]).values()
+    homes = [t.__module__ for t in known if isinstance(t, type) or inspect.isfunction(t)]
+    homes += [t.__name__ for t in known if inspect.ismodule(t)]
+    if any(str(home).partition(".")[0] == "throughtime" for home in homes):
+        return ""
+    return f"; leave the name out to have the file itself looked through: throughtime check {path}"
 
 
 def objects_in_file(place: str) -> tuple[dict[str, object], str]:
@@ -69,9 +84,12 @@ def _refuse_place(place: str) -> NoReturn:
     actual, way_out = repr(place), ""
     if Path(place).is_dir() and place:
         actual = f"the folder {place}"
+        own = sorted(path for path in Path(place).glob("*.py") if path.is_file())
+        way_out = f"name a file in it, as {own[0]}" if own else ""
     elif Path(place).is_file():
         way_out = f"name what to check in it: {place}:NAME"
-    refuse("target", "file.py:name, or a shared library", actual, way_out, error=CheckError)
+    expected = "a file, as lstm.py or lstm.py:NAME, or a shared library"
+    refuse("target", expected, actual, way_out, error=CheckError)
 
 
 def _names(module: ModuleType) -> str:

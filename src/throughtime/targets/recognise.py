@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Never, NoReturn
 
 from throughtime.arrays import Array, refuse, refuse_unknown
 from throughtime.gradcheck import CheckError, Target
-from throughtime.targets.file import thing_in_file
+from throughtime.targets.file import thing_in_file, without_its_name
 from throughtime.targets.jax_function import is_jax, jax_target
 from throughtime.targets.keras_model import is_keras, keras_target
 from throughtime.targets.library import is_library, library_target
@@ -195,7 +195,8 @@ def _from_file(place: str | os.PathLike[str]) -> Target:
         return as_target(*found) if isinstance(found, tuple) and found else as_target(found)
     except TypeError as problem:
         text = str(problem).removeprefix("check: ")
-        raise CheckError(f"{os.fspath(place)}: {text}") from None
+        way_out = without_its_name(os.fspath(place))
+        raise CheckError(f"{os.fspath(place)}: {text}{way_out}") from None
 
 
 def _refuse_unknown(what: object) -> NoReturn:

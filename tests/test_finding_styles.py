@@ -5,7 +5,7 @@ import pytest
 
 import throughtime as tt
 from throughtime.source import Program, checked_without_safety, find, which_line
-from throughtime.source.mend import mend
+from throughtime.source.mending.mend import mend
 from throughtime.source.pairing import pairs, places
 
 

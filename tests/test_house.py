@@ -122,6 +122,25 @@ DOORS = {"cells", "derivatives", "gradcheck", "network", "gradient_flow", "train
 DOORS |= {"targets", "torch", "equations", "codegen"}
 
 
+# The rooms inside `source/`, the lower ones first: what runs a file stands in none of them.
+INSIDE_SOURCE = ["", "edits", "finding", "lines", "mending"]
+
+
+def inner_room(name):
+    parts = name.split(".")[2:]
+    return parts[0] if parts and parts[0] in INSIDE_SOURCE else ""
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "source").rglob("*.py")), ids=shown)
+def test_no_room_inside_source_imports_a_higher_one(path):
+    if path.parent.name == "source" and path.name == "__init__.py":
+        return  # the door
+    own = INSIDE_SOURCE.index(inner_room(module(path)))
+    for other in imported(path):
+        if room_of(other) == "source":
+            assert INSIDE_SOURCE.index(inner_room(other)) <= own, f"{shown(path)} imports {other}"
+
+
 @pytest.mark.parametrize("path", files(), ids=shown)
 def test_nothing_shipped_imports_what_is_not(path):
     """The benchmarks and the tests lie beside the package, and a wheel has neither."""

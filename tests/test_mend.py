@@ -16,13 +16,14 @@ import pytest
 
 import throughtime as tt
 from throughtime import cli
-from throughtime.source import Recipe, find, trials
-from throughtime.source.agreement import WRONG, compared
-from throughtime.source.edits import Edit, FileText, Splice, alike, edited
-from throughtime.source.mend import mend
-from throughtime.source.statement_edits import is_numerical
-from throughtime.source.trials import Measured, Setting, Trials, Try
-from throughtime.source.versions import replaced_functions
+from throughtime.source import Recipe, find
+from throughtime.source.edits.edit import Edit, FileText, Splice, alike, edited
+from throughtime.source.edits.statement_edits import is_numerical
+from throughtime.source.edits.versions import replaced_functions
+from throughtime.source.lines import trials
+from throughtime.source.lines.trials import Measured, Setting, Trials, Try
+from throughtime.source.mending.agreement import WRONG, compared
+from throughtime.source.mending.mend import mend
 
 NETWORK = """
 import numpy as np
@@ -121,8 +122,8 @@ def test_a_coincidence_is_refuted_by_other_lengths(recipe):
 @pytest.fixture
 def few(monkeypatch):
     """Few tries, where nothing is there to be found."""
-    monkeypatch.setattr("throughtime.source.mend.TRIES_OF_A_STEP", 1500)
-    monkeypatch.setattr("throughtime.source.edit_pairs.MOST_PAIRS", 0)
+    monkeypatch.setattr("throughtime.source.mending.mend.TRIES_OF_A_STEP", 1500)
+    monkeypatch.setattr("throughtime.source.mending.edit_pairs.MOST_PAIRS", 0)
 
 
 def test_what_mends_at_one_length_alone_is_no_mend(recipe, few):
@@ -231,7 +232,7 @@ def test_other_data_are_others_where_the_recipe_was_found(tmp_path):
 
 def test_what_the_values_of_lines_show_is_mended_at_once(recipe, monkeypatch):
     """No edit is tried here but those that the lines' values propose."""
-    monkeypatch.setattr("throughtime.source.mend._Search._groups", lambda *_: [])
+    monkeypatch.setattr("throughtime.source.mending.mend._Search._groups", lambda *_: [])
     found = mended(recipe, wrong("transposed", "earlier"))
     assert found.is_mended
     assert found.after[recipe.path.resolve()] == NETWORK
@@ -358,7 +359,7 @@ def test_a_notebook_is_written_into_its_cells(tmp_path, layout):
 
 
 def an_outcome(path, before, after):
-    from throughtime.source.mended import Mended
+    from throughtime.source.mending.mended import Mended
 
     return Mended(path, {path: before}, {path: after}, (), {}, {}, "agree", 0.0, "agree", 0)
 
@@ -591,7 +592,7 @@ def test_an_edit_of_another_file_stands_in_the_diff(recipe):
 
 def test_what_clips_is_taken_out_first_and_hides_nothing(recipe, monkeypatch):
     """A norm that is clipped, a slope and a product transposed: no tensor agrees at first."""
-    monkeypatch.setattr("throughtime.source.mend._Search._groups", lambda *_: [])
+    monkeypatch.setattr("throughtime.source.mending.mend._Search._groups", lambda *_: [])
     found = mended(recipe, wrong("clipped", "slope", "transposed"))
     assert found.is_mended
     assert "clip([" not in found.after[recipe.path.resolve()]
@@ -613,7 +614,7 @@ def test_what_clips_is_taken_out_first_and_hides_nothing(recipe, monkeypatch):
 )
 def test_the_values_of_a_line_say_what_would_be_right(recipe, monkeypatch, right, mistaken):
     """No edit is tried but those that the values propose."""
-    monkeypatch.setattr("throughtime.source.mend._Search._groups", lambda *_: [])
+    monkeypatch.setattr("throughtime.source.mending.mend._Search._groups", lambda *_: [])
     assert NETWORK.count(right) == 1
     found = mended(recipe, NETWORK.replace(right, mistaken))
     assert found.is_mended

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from throughtime.source import Program, Slices, candidates, find, scripts
-from throughtime.source.suggestions import training_step
+from throughtime.source import Program, Slices, candidates, find
+from throughtime.source.finding import scripts
+from throughtime.source.finding.suggestions import training_step
+from throughtime.source.finding.training_steps import regions
 from throughtime.source.text import read_source as real
-from throughtime.source.training_steps import regions
 
 NET = """
 import numpy as np

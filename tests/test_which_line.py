@@ -12,7 +12,7 @@ from quoted_output import quoted
 from throughtime import cli
 from throughtime.gradcheck import Cause, SourceLine
 from throughtime.source import LineFinding, Recipe, which_line
-from throughtime.source.which_line import ONCE, _says_more, agreed, summary
+from throughtime.source.lines.which_line import ONCE, _says_more, agreed, summary
 
 ROOT = Path(__file__).parents[1]
 

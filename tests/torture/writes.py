@@ -18,7 +18,7 @@ from pathlib import Path
 
 import throughtime as tt
 from throughtime.cli import FAILED, main
-from throughtime.source.mended import Mended
+from throughtime.source.mending.mended import Mended
 from torture.memory import _quietly
 from torture.tally import Tally, apart, folder, fork
 

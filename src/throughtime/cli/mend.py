@@ -15,7 +15,7 @@ from throughtime.cli.places import look_at, split_place
 from throughtime.gradcheck import CheckError
 from throughtime.progress import waiting
 from throughtime.source import Found, apart, find
-from throughtime.source.mend import mend
+from throughtime.source.mending.mend import mend
 
 NOT_MENDED = 1
 TASK = "throughtime.cli.mend:found_in"

@@ -1,18 +1,18 @@
 """The user's own source: what can be checked in a file, which line is wrong, and its mend."""
 
-from throughtime.source.annotated import annotated_text
-from throughtime.source.candidates import Candidate, candidates
 from throughtime.source.child import apart, tell
-from throughtime.source.finding import Found, find
-from throughtime.source.given import OPTIONS, found_in_object, is_object
-from throughtime.source.lines import LineFinding, annotate, first_wrong
+from throughtime.source.finding.candidates import Candidate, candidates
+from throughtime.source.finding.find import Found, find
+from throughtime.source.finding.given import OPTIONS, found_in_object, is_object
+from throughtime.source.finding.training_steps import regions
+from throughtime.source.lines.annotate import LineFinding, annotate, first_wrong
+from throughtime.source.lines.annotated import annotated_text
+from throughtime.source.lines.which_line import which_line
+from throughtime.source.mending.residue import checked_without_safety
 from throughtime.source.printing import as_python
 from throughtime.source.recipe import Program, Recipe
-from throughtime.source.residue import checked_without_safety
 from throughtime.source.slices import Slices
 from throughtime.source.text import SourceText, parsed, read_source
-from throughtime.source.training_steps import regions
-from throughtime.source.which_line import which_line
 
 __all__ = [
     "OPTIONS",

@@ -1,0 +1,454 @@
+"""Edits of whole statements, and all edits of a function.
+
+`=` for `+=`, a statement removed, moved out of its loop or added at its end, another range.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from throughtime.source.edits.edit import Edit, FileText, Splice, Unit, alike, splices_of
+from throughtime.source.edits.executed import Value, is_atom
+from throughtime.source.edits.expression_edits import Scope, changes, softmax_slopes
+from throughtime.source.tolerances import (
+    NAMES_OF_A_SIZE,
+)
+
+# What may be called by a statement that is edited: what computes, and nothing that reaches out.
+NUMERICAL = {"abs", "divmod", "enumerate", "float", "int", "len", "list", "max", "min", "pow",
+             "range", "reversed", "round", "sorted", "sum", "tuple", "zip", "dict"}  # fmt: skip
+OUTSIDE = {"save", "savez", "savetxt", "load", "loadtxt", "fromfile", "tofile", "memmap", "dump",
+           "open", "write", "read", "remove", "unlink", "system", "run", "popen", "exit", "seed",
+           "savez_compressed", "genfromtxt", "rmtree", "mkdir", "makedirs", "replace", "rename",
+           "writelines", "to_csv", "savefig", "show", "sleep", "kill", "Popen", "check_output",
+           "import_module", "urlopen", "get", "post", "sendall", "send"}  # fmt: skip
+ASSIGNMENT = ast.Assign | ast.AugAssign | ast.AnnAssign
+LOOP = ast.For | ast.While
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement of a function that ran.
+
+    Attributes:
+        node: its syntax tree.
+        loop: the innermost loop around it; None outside of loops.
+        block: the statements that it stands among.
+    """
+
+    node: ast.stmt
+    loop: ast.For | ast.While | None
+    block: Sequence[ast.stmt]
+
+
+def statements(unit: Unit) -> list[Statement]:
+    """All statements of a function that may be edited, also those in its loops and conditions."""
+    return list(_statements(unit.node.body, None))
+
+
+def _statements(block: Sequence[ast.stmt], loop: LOOP | None) -> Iterator[Statement]:
+    for node in block:
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if docstring or isinstance(node, ast.Import | ast.ImportFrom | ast.Global | ast.Nonlocal):
+            continue
+        yield Statement(node, loop, block)
+        inner = node if isinstance(node, ast.For | ast.While) else loop
+        for name in ("body", "orelse", "finalbody"):
+            part = getattr(node, name, None)
+            if isinstance(part, list):
+                yield from _statements(part, inner)
+        for handler in getattr(node, "handlers", ()):
+            yield from _statements(handler.body, loop)
+
+
+def is_numerical(node: ast.AST, known: frozenset[str]) -> bool:
+    """Whether all that a statement calls computes: NumPy, the user's own functions, methods.
+
+    Args:
+        node: the statement, with what stands in it.
+        known: names of functions and classes of the user's files.
+    """
+    for part in ast.walk(node):
+        if isinstance(part, ast.With | ast.Import | ast.ImportFrom | ast.Delete | ast.Await):
+            return False
+        if not isinstance(part, ast.Call):
+            continue
+        called = part.func
+        if isinstance(called, ast.Name):
+            builtin = hasattr(builtins, called.id) and called.id not in known
+            if called.id in OUTSIDE or (builtin and called.id not in NUMERICAL):
+                return False
+        elif isinstance(called, ast.Attribute) and called.attr in OUTSIDE - known:
+            return False
+    return True
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is known of a file beside one of its functions.
+
+    Attributes:
+        file: the file.
+        lines: those that ran.
+        values: line to expression to value.
+        elsewhere: the same with other lengths of the data: tells sizes apart that are the same.
+        known: names of functions and classes of the user's files.
+        functions: of one argument, as they are called.
+    """
+
+    file: FileText
+    lines: frozenset[int]
+    values: Mapping[int, Mapping[str, Value]]
+    elsewhere: Mapping[int, Mapping[str, Value]]
+    known: frozenset[str]
+    functions: tuple[str, ...]
+
+
+def unit_edits(unit: Unit, around: Surroundings) -> list[Edit]:
+    """All edits of a function, those that do the same at several places last."""
+    found: dict[tuple[Splice, ...], Edit] = {}
+    assigned, shapes = _assigned(unit), _shapes(unit, around)
+    for statement in statements(unit):
+        node = statement.node
+        head = _head_lines(node)
+        if not around.lines & set(head) or not is_numerical(_head(node), around.known):
+            continue
+        values = next((around.values[n] for n in head if n in around.values), {})
+        loop = _loop(statement.loop, around.file)
+        result = shapes.get(_target(node, around.file))
+        elsewhere = next((around.elsewhere[n] for n in head if n in around.elsewhere), {})
+        sizes = _sizes(values, elsewhere, loop[0])
+        scope = Scope(around.file, values, assigned, sizes, result, around.functions, loop)
+        for edit in (
+            *_of_statement(statement, around, scope),
+            *_of_expressions(statement, scope),
+        ):
+            present = found.get(edit.splices)
+            if present is None or edit.cost < present.cost:
+                found[edit.splices] = edit
+    for edit in _carried(unit, around):
+        found.setdefault(edit.splices, edit)
+    single = list(found.values())
+    return [*single, *alike(single)]
+
+
+def _head(node: ast.stmt) -> ast.AST:
+    """A statement without the statements in it."""
+    if isinstance(node, ast.For):
+        return node.iter
+    if isinstance(node, ast.While | ast.If):
+        return node.test
+    return ast.Pass() if hasattr(node, "body") and not isinstance(node, ast.With) else node
+
+
+def _head_lines(node: ast.stmt) -> range:
+    head = _head(node)
+    last = getattr(head, "end_lineno", None) or node.lineno
+    return range(node.lineno, last + 1)
+
+
+def _assigned(unit: Unit) -> frozenset[str]:
+    found = set()
+    for node in ast.walk(unit.node):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return frozenset(found)
+
+
+def _shapes(unit: Unit, around: Surroundings) -> dict[str, tuple[int, ...]]:
+    """The shapes of all that is numbers anywhere in a function."""
+    found: dict[str, tuple[int, ...]] = {}
+    for line in range(unit.node.lineno, (unit.node.end_lineno or unit.node.lineno) + 1):
+        for text, value in around.values.get(line, {}).items():
+            if value.kind == "numbers":
+                found[text] = value.shape
+    return found
+
+
+def _target(node: ast.stmt, file: FileText) -> str:
+    """What a statement assigns, as it is written; "" where it assigns nothing, or several."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        return file.of_node(node.targets[0])
+    return file.of_node(node.target) if isinstance(node, ast.AugAssign | ast.AnnAssign) else ""
+
+
+def _sizes(
+    values: Mapping[str, Value], elsewhere: Mapping[str, Value], loop: str
+) -> dict[str, int]:
+    """The shortest names of each whole number that there is, but for the loop's own.
+
+    Two that are the same by chance differ elsewhere.
+    """
+    by_number: dict[tuple[int, int | None], list[str]] = {}
+    for text in sorted(values, key=len):
+        value, other = values[text], elsewhere.get(text)
+        if value.kind == "whole" and text != loop and "[" not in text.split(".shape")[0]:
+            key = (value.whole, None if other is None else other.whole)
+            by_number.setdefault(key, []).append(text)
+    return {text: n for (n, _), texts in by_number.items() for text in texts[:NAMES_OF_A_SIZE]}
+
+
+def _loop(loop: LOOP | None, file: FileText) -> tuple[str, str]:
+    """The variable of a loop over `range`, and the text of the last number of that."""
+    if not isinstance(loop, ast.For) or not isinstance(loop.target, ast.Name):
+        return "", ""
+    spans = [
+        node
+        for node in ast.walk(loop.iter)
+        if isinstance(node, ast.Call) and file.of_node(node.func) in ("range", "np.arange")
+    ]
+    if not spans:
+        return loop.target.id, ""
+    arguments = spans[0].args
+    down = len(arguments) == 3 and file.of_node(arguments[2]).replace(" ", "") == "-1"
+    end = arguments[0] if len(arguments) == 1 or down else arguments[1]
+    return loop.target.id, file.of_node(end) + ("" if down else " - 1")
+
+
+def _of_expressions(statement: Statement, scope: Scope) -> Iterator[Edit]:
+    """Changes of the expressions of a statement: what it assigns, returns, calls or loops over."""
+    file, node = scope.file, statement.node
+    whole: list[ast.expr] = []
+    if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Return | ast.Expr):
+        whole = [node.value] if node.value is not None else []
+    elif isinstance(node, ast.For):
+        whole = [node.iter]
+    elif isinstance(node, ast.If | ast.While):
+        whole = [node.test]
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
+        whole.append(node.targets[0])
+    for expression in whole:
+        for change in changes(expression, scope):
+            if isinstance(node, ast.Expr) and change.node is node.value and "(" not in change.new:
+                continue  # an expression alone does nothing: the statement may go as a whole
+            own = splices_of(file.start(change.node), file.of_node(change.node), change.new)
+            yield Edit(file.path, own, change.kind, node.lineno, change.cost, change.key,
+                       (node.lineno,))  # fmt: skip
+    yield from _everywhere(statement, scope)
+
+
+def _everywhere(statement: Statement, scope: Scope) -> Iterator[Edit]:
+    """One name for another at all its places in a statement."""
+    file, node = scope.file, statement.node
+    if not isinstance(node, ast.Assign | ast.AugAssign | ast.Return) or node.value is None:
+        return
+    places: dict[str, list[ast.Name]] = {}
+    for part in ast.walk(node.value):
+        if isinstance(part, ast.Name) and scope.shape(part) is not None:
+            places.setdefault(part.id, []).append(part)
+    for name, parts in places.items():
+        if len(parts) < 2:
+            continue
+        own = scope.values[name]
+        for other, value in scope.values.items():
+            same = value.kind == own.kind and value.shape == own.shape and value.mark != own.mark
+            if same:
+                splices = tuple(Splice(file.start(p), file.end(p), other) for p in parts)
+                cost = 1.2 + 0.3 * (1 - SequenceMatcher(None, name, other).ratio())
+                yield Edit(file.path, tuple(sorted(splices)), "another variable", node.lineno,
+                           cost, "", (node.lineno,))  # fmt: skip
+
+
+def _of_statement(statement: Statement, around: Surroundings, scope: Scope) -> Iterator[Edit]:
+    file, node = around.file, statement.node
+
+    def edit(splices: Sequence[Splice], kind: str, cost: float, key: str = "") -> Edit:
+        return Edit(file.path, tuple(splices), kind, node.lineno, cost, key, (node.lineno,))
+
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target = node.targets[0]
+        text = file.of_node(target)
+        if is_atom(target) and (statement.loop is not None or text in scope.values):
+            gap = file.data[file.end(target) : file.start(node.value)].decode()
+            sign = file.end(target) + gap.index("=")
+            key = f"sum {getattr(statement.loop, 'lineno', 0)}"
+            carried = _root(target) in _names(statement.loop or node, ast.Load)
+            yield edit([Splice(sign, sign, "+")], "added up", 0.7, "" if carried else key)
+    elif isinstance(node, ast.AugAssign):
+        at = file.end(node.target)
+        gap = file.data[at : file.start(node.value)].decode()
+        sign = at + gap.index("=") - 1
+        if isinstance(node.op, ast.Add | ast.Sub):
+            other = "-" if isinstance(node.op, ast.Add) else "+"
+            yield edit([Splice(sign, sign + 1, "")], "not added up", 1.0, "overwrite")
+            yield edit([Splice(sign, sign + 1, other)], "sign", 1.2, "other sign")
+        else:
+            yield edit([Splice(sign, sign + 1, "")], "only assigned", 1.2)
+    target = getattr(node, "target", None) or (getattr(node, "targets", None) or [None])[0]
+    if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
+        # what is made entry by entry has no one expression that a factor could stand in
+        at = min(file.starts[(node.end_lineno or node.lineno) + 1], len(file.data))
+        if file.alone(node) and file.data[:at].endswith(b"\n"):
+            name = target.value.id
+            for slope in softmax_slopes(name, scope.values.get(name), scope.values):
+                text = f"{file.indentation(node)}{name} = {slope}\n"
+                yield edit([Splice(at, at, text)], "the slope of softmax", 1.4)
+            for size, number in scope.sizes.items():
+                if number > 1:
+                    text = f"{file.indentation(node)}{target.value.id} /= {size}\n"
+                    yield edit([Splice(at, at, text)], "a factor", 1.25 + 0.01 * len(size))
+    if isinstance(node, ast.Return | ast.FunctionDef | ast.ClassDef | ast.Try | ast.With):
+        return
+    only = len(statement.block) == 1 and statement.loop is not None  # the loop may go as a whole
+    if is_numerical(node, around.known) and not (only and not isinstance(node, ASSIGNMENT)):
+        limits = "clip" in file.of_node(node).lower()
+        cost = 0.7 if limits else 1.1 if isinstance(node, ast.For | ast.If | ast.Expr) else 1.3
+        yield edit(
+            [_removed(statement, file)], "a statement removed", cost, f"remove {_kind(node)}"
+        )
+        if isinstance(node, ASSIGNMENT) and statement.loop is not None and file.alone(node):
+            before = file.starts[statement.loop.lineno]
+            text = file.indentation(statement.loop) + file.of_node(node) + "\n"
+            splices = sorted([Splice(before, before, text), _removed(statement, file)])
+            yield edit(splices, "before the loop", 1.3, f"outside {statement.loop.lineno}")
+    if isinstance(node, ast.For):
+        yield from _ranges(node, file, edit)
+
+
+def _kind(node: ast.stmt) -> str:
+    return type(node).__name__ + (str(node.lineno) if not isinstance(node, ast.AugAssign) else "")
+
+
+def _removed(statement: Statement, file: FileText) -> Splice:
+    """Without a statement; `pass` in its place where nothing else stands there."""
+    node = statement.node
+    others = [other for other in statement.block if other is not node]
+    if not others or not file.alone(node):
+        return Splice(file.start(node), file.end(node), "pass")
+    last = node.end_lineno or node.lineno
+    end = file.starts[last + 1] if last + 1 < len(file.starts) else len(file.data)
+    return Splice(file.starts[node.lineno], min(end, len(file.data)), "")
+
+
+def _ranges(node: ast.For, file: FileText, edit: object) -> Iterator[Edit]:
+    """Backward for forward, and one step more or less at either end."""
+    assert callable(edit)
+    whole, text = node.iter, file.of_node(node.iter)
+    start, end = file.start(whole), file.end(whole)
+    if isinstance(whole, ast.Call) and file.of_node(whole.func) == "reversed":
+        inner = file.of_node(whole.args[0])
+        yield edit([Splice(start, end, inner)], "the other direction", 1.2)
+    elif isinstance(whole, ast.Call) and file.of_node(whole.func) == "range":
+        yield edit([Splice(start, end, f"reversed({text})")], "the other direction", 1.1)
+    for call in ast.walk(whole):
+        if isinstance(call, ast.Call) and file.of_node(call.func) in ("range", "np.arange"):
+            for place, argument in enumerate(call.args):
+                inner = file.of_node(argument)
+                at = Splice(file.start(argument), file.end(argument), "")
+                for by in (" + 1", " - 1"):
+                    new = Splice(at.start, at.end, inner + by)
+                    yield edit([new], "one step more or less", 1.2 + 0.1 * place)
+            if len(call.args) == 1:
+                at = Splice(file.start(call.args[0]), file.start(call.args[0]), "1, ")
+                yield edit([at], "not the first step", 1.3)
+
+
+def _carried(unit: Unit, around: Surroundings) -> Iterator[Edit]:
+    """What is read in a loop as if it came from the step before, and is never set there.
+
+    It is set at the loop's end to what has its shape there; where several are not, all at once,
+    each to what is called most like it.
+    """
+    file = around.file
+    for loop in ast.walk(unit.node):
+        if not isinstance(loop, ast.For) or loop.lineno not in around.lines:
+            continue
+        last = loop.body[-1]
+        if not file.alone(last):
+            continue
+        values = _at_end(loop, around)
+        stored, read = _names(loop, ast.Store), _names(loop, ast.Load)
+        stored |= {_root(node.target) for node in ast.walk(loop) if isinstance(node, ast.AugAssign)}
+        outside = {name for name in _assigned(unit) if name not in stored} & read
+        indentation = file.indentation(last)
+        at = file.starts[(last.end_lineno or 0) + 1] if last.end_lineno else 0
+        at = min(at, len(file.data))
+        missing = "" if file.data[:at].endswith(b"\n") else "\n"
+        pairs: list[tuple[float, str, str]] = []
+        for name in sorted(outside):
+            own = values.get(name)
+            if own is None or own.kind != "numbers" or not own.shape:
+                continue
+            for other, value in values.items():
+                if value.kind == "numbers" and value.shape == own.shape and other != name:
+                    if other.split("[")[0].split(".")[0] not in stored:
+                        continue
+                    near = SequenceMatcher(None, _plain(name), _plain(other)).ratio()
+                    pairs.append((1 - near, name, other))
+                    text = f"{missing}{indentation}{name} = {other}\n"
+                    yield Edit(file.path, (Splice(at, at, text),), "carried on",
+                               loop.body[-1].lineno, 0.9 + 0.6 * (1 - near), "",
+                               (loop.body[-1].lineno,))  # fmt: skip
+        best = {}
+        for _, name, other in sorted(pairs, reverse=True):
+            best[name] = other
+        if len(best) > 1:
+            text = missing + "".join(f"{indentation}{a} = {b}\n" for a, b in best.items())
+            yield Edit(file.path, (Splice(at, at, text),), "carried on", last.lineno, 1.0, "",
+                       (last.lineno,))  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    """A name without what stands around it: `gradients["da_prev"]` is `da_prev`."""
+    return name.split("[")[-1].strip("]'\"") if "['" in name or '["' in name else name
+
+
+def _names(node: ast.AST, context: type[ast.expr_context]) -> set[str]:
+    return {
+        part.id
+        for part in ast.walk(node)
+        if isinstance(part, ast.Name) and isinstance(part.ctx, context)
+    }
+
+
+def _root(node: ast.expr) -> str:
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _at_end(loop: ast.For, around: Surroundings) -> dict[str, Value]:
+    """What there is where the last statement of a loop has run: what any line of it saw."""
+    found: dict[str, Value] = {}
+    for line in range(loop.lineno, (loop.end_lineno or loop.lineno) + 1):
+        found.update(around.values.get(line, {}))
+    found.update(around.values.get(loop.lineno, {}))
+    return found
+
+
+def one_argument_functions(file: FileText, lines: frozenset[int]) -> Iterator[str]:
+    """Functions of one argument, as they are called where lines ran: "np.tanh", "sigmoid"."""
+    for node in ast.walk(file.tree):
+        if isinstance(node, ast.Call) and node.lineno in lines and len(node.args) == 1:
+            name = file.of_node(node.func)
+            last = name.split(".")[-1]
+            if last == "abs":
+                yield "np.sign"  # its slope
+            single = isinstance(node.func, ast.Name) or name.startswith(("np.", "self."))
+            if single and not node.keywords and last not in NOT_ACTIVATIONS:
+                yield name
+
+
+NOT_ACTIVATIONS = NUMERICAL | OUTSIDE | {
+    "zeros", "ones", "array", "asarray", "zeros_like", "ones_like", "empty", "arange", "eye",
+    "copy", "sum", "mean", "append", "print", "log", "sqrt", "exp", "argmax", "transpose",
+    "concatenate", "vstack", "hstack", "row_stack", "stack", "square", "deepcopy", "max", "abs",
+}  # fmt: skip
+
+
+def probes(unit: Unit, around: Surroundings) -> Iterator[Edit]:
+    """For each statement one that makes its value another: what depends on it shows."""
+    file = around.file
+    for statement in statements(unit):
+        node = statement.node
+        if not isinstance(node, ASSIGNMENT | ast.Return) or node.value is None:
+            continue
+        if node.lineno not in around.lines or isinstance(node.value, ast.Tuple | ast.Dict):
+            continue
+        new = f"({file.of_node(node.value)}) * 1.1875 + 0.0625"
+        splice = Splice(file.start(node.value), file.end(node.value), new)
+        yield Edit(file.path, (splice,), "probe", node.lineno, 0.0, "", (node.lineno,))

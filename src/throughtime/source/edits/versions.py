@@ -1,0 +1,120 @@
+"""Edited versions of a user's functions, put into a program that is loaded already.
+
+Only the functions that differ are compiled, and take the place of the code that is there: a try
+costs one run of the gradient, and not one of the whole file.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from throughtime.source import older
+from throughtime.source.edits.edit import Edit, FileText, Unit, spliced
+from throughtime.source.recipe import Program
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A function with another text.
+
+    Attributes:
+        path: of its file.
+        names: its classes and itself.
+        text: from `def` on, as it is indented in the file.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    text: str
+
+
+def replaced_functions(
+    file: FileText, units: Sequence[Unit], edits: Sequence[Edit]
+) -> list[Replaced] | None:
+    """The functions that edits of a file change; None where one changes something else too."""
+    found = []
+    left = {splice for edit in edits for splice in edit.splices}
+    for unit in units:
+        start, end = file.starts[unit.node.lineno], file.end(unit.node)
+        after = file.data.find(b"\n", end)
+        end = after + 1 if after >= 0 else len(file.data)
+        own = [s for s in left if start <= s.start and s.end <= end]
+        if not own:
+            continue
+        if not unit.plain:
+            return None
+        left -= set(own)
+        moved = [type(s)(s.start - start, s.end - start, s.new) for s in own]
+        text = spliced(file.data[start:end], moved).decode()
+        found.append(Replaced(file.path, unit.names, text))
+    return None if left else found
+
+
+@lru_cache(maxsize=4096)
+def compiled(replaced: Replaced) -> types.CodeType:
+    """The code of a function; SyntaxError where its text is no Python."""
+    indentation = len(replaced.text) - len(replaced.text.lstrip(" \t"))
+    lines = [f"{' ' * n}class {name}:" for n, name in enumerate(replaced.names[:-1])]
+    if indentation and not lines:
+        lines = ["if 1:"]
+    if indentation < len(lines):
+        raise SyntaxError("a method that is indented less deeply than its class")
+    code = older.compiled("\n".join([*lines, replaced.text]), str(replaced.path))
+    for name in replaced.names:
+        code = next(
+            part
+            for part in code.co_consts
+            if isinstance(part, types.CodeType) and part.co_name == name
+        )
+    return code
+
+
+def function_of(program: Program, replaced: Replaced) -> types.FunctionType | None:
+    """The function in a loaded program; None where there is none, or something wraps it."""
+    space: Any = program.namespace(replaced.path)
+    found: Any = None
+    for name in replaced.names:
+        if space is None or name not in space:
+            return None
+        found = space[name]
+        space = vars(found) if isinstance(found, type) else None
+    if isinstance(found, staticmethod | classmethod):
+        found = found.__func__
+    if isinstance(found, property):
+        found = found.fget
+    return found if isinstance(found, types.FunctionType) else None
+
+
+@contextlib.contextmanager
+def put_in(program: Program, version: Sequence[Replaced]) -> Iterator[bool]:
+    """While functions have another text; False where that cannot be done in place."""
+    before: list[tuple[types.FunctionType, types.CodeType]] = []
+    try:
+        for replaced in version:
+            function = function_of(program, replaced)
+            code = compiled(replaced)
+            if function is None or len(code.co_freevars) != len(function.__code__.co_freevars):
+                yield False
+                return
+            before.append((function, function.__code__))
+            function.__code__ = code
+        yield True
+    finally:
+        for function, code in before:
+            function.__code__ = code
+
+
+def parses(text: str) -> bool:
+    """Whether a text is Python."""
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError):
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What can be checked in a user's file, and how it is run: candidates, data, losses, pairs."""

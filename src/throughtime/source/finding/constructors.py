@@ -1,0 +1,86 @@
+"""Calls that make an object of a class of the user's: its sizes are small, by what they mean."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+from collections.abc import Sequence
+
+from throughtime.source.finding.arrays_by_name import arrays_wanted, dictionaries
+from throughtime.source.finding.calls import UNKNOWN, is_size
+from throughtime.source.finding.candidates import arguments, is_backward, is_forward, methods
+from throughtime.source.meanings import VALUES, size_kind
+from throughtime.source.slices import Slices
+
+ACTIVATION = re.compile(r"activ|nonlin|act_?f|^act$|squash", re.I)
+
+
+def constructors(slices: Slices, name: str, depth: int = 0) -> list[str]:
+    """Calls that make an object of a class of the file."""
+    node = slices.classes[name]
+    classes = slices.classes
+    make = methods(node, classes).get("__init__")
+    if make is None:
+        return [f"{name}()"]
+    if wanted := arrays_wanted(make, method=True):
+        words = [
+            f"p[{n!r}]" if n in wanted else VALUES.get(size_kind(n), UNKNOWN)[0]
+            for n in arguments(make, method=True)[0]
+        ]
+        made = f"(lambda p: {name}({', '.join(words)}))"
+        return [f"{made}({text})" for text in dictionaries(wanted)]
+    needed, given = arguments(make, method=True)
+    small = [n for n, default in given.items() if is_size(n, default)]
+    choices: list[list[str]] = []
+    for argument in [*needed, *small]:
+        values = list(VALUES.get(size_kind(argument), UNKNOWN))
+        if argument in small:
+            values = values[:1]
+        if ACTIVATION.search(argument):
+            values = [*_activations(classes), *values]
+        inner = _class_named(argument, classes, name)
+        if inner and depth < 2:
+            values = [*constructors(slices, inner, depth + 1)[:2], *values]
+        choices.append(values)
+    found = []
+    for chosen in _combinations(choices, 12):
+        words = [
+            value if n < len(needed) else f"{argument}={value}"
+            for n, (argument, value) in enumerate(zip([*needed, *small], chosen, strict=True))
+        ]
+        found.append(f"{name}({', '.join(words)})")
+    return found
+
+
+def _activations(classes: dict[str, ast.ClassDef]) -> list[str]:
+    """Objects of the file's classes of activation functions: small, with both passes."""
+    found = []
+    for name, node in classes.items():
+        own = methods(node, classes)
+        needed = arguments(own["__init__"], method=True)[0] if "__init__" in own else []
+        both = any(map(is_forward, own.values())) and any(map(is_backward, own.values()))
+        if both and not needed and re.search(r"tanh|sigmoid|relu|activ", name, re.I):
+            found.append(f"{name}()")
+    return sorted(found, key=lambda text: "tanh" not in text.lower())[:2]
+
+
+def _combinations(choices: Sequence[Sequence[str]], most: int) -> list[tuple[str, ...]]:
+    """Combinations, the first values first."""
+    numbered = sorted(
+        itertools.islice(itertools.product(*(range(len(c)) for c in choices)), 2000), key=sum
+    )
+    return [tuple(c[n] for c, n in zip(choices, ns, strict=True)) for ns in numbered[:most]]
+
+
+def _class_named(argument: str, classes: dict[str, ast.ClassDef], own: str) -> str:
+    """The class of the file that an argument is named after, "" if none."""
+    low = argument.lower().replace("_", "")
+    for name in classes:
+        if name != own and name.lower().replace("_", "") == low:
+            return name
+    for name in classes:
+        other = name.lower().replace("_", "")
+        if name != own and len(other) > 3 and (other in low or low in other) and len(low) > 3:
+            return name
+    return ""

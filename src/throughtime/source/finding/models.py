@@ -1,0 +1,266 @@
+"""Ways to make the model of a candidate: an object, parameters, the constants of its file."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from throughtime.gradcheck import CheckError
+from throughtime.source.bench import Bench
+from throughtime.source.finding.arrays_by_name import (
+    arrays_wanted,
+    dictionaries,
+    keys_wanted,
+    looked_up,
+    unpacked,
+)
+from throughtime.source.finding.calls import role_of, sized
+from throughtime.source.finding.candidates import Candidate, Function, arguments, methods, returned
+from throughtime.source.finding.constructors import constructors
+from throughtime.source.finding.forms import Sizes, sizes_of
+from throughtime.source.finding.losses import value_of
+from throughtime.source.meanings import BATCH, HIDDEN, INITIALISE, INPUTS, OUTPUTS, STEPS
+from throughtime.source.pairing import places
+from throughtime.source.slices import Slices, names_set
+
+ENOUGH_MODELS = 2  # ways to make a model that are gone on with
+# Before data for code in torch, whose random numbers no state of NumPy's holds.
+TENSORS = "import torch\ntorch.set_default_dtype(torch.float64)\ntorch.manual_seed(0)"
+PENALTY = re.compile(r"^_?(reg(_\w+)?|l[12](_\w+)?|lambda_?|lam|lmbda|weight_decay|\w+_(reg|l2))$")
+IMPORT = "import numpy as np\ndraw = np.random.default_rng(0)"
+
+
+class Models:
+    """The models of one candidate.
+
+    Args:
+        bench: the user's file.
+        slices: its statements.
+        candidate: what is read.
+        setup: statements that make the model as `net`, or a function's parameters as `params`,
+            where the user gives them.
+    """
+
+    def __init__(self, bench: Bench, slices: Slices, candidate: Candidate, setup: str = "") -> None:
+        self.bench, self.slices, self.candidate, self.given_setup = bench, slices, candidate, setup
+        self.failures: list[str] = []
+        self.sizes = Sizes()
+        self.names: tuple[str, ...] = ()  # of parameters that a function of the file returns
+        self.taken: dict[str, str] = {}  # arguments that are parameters, with their expressions
+        self._first = bench.tries
+        self._order = 0.0
+        self._sited: set[tuple[str, str]] = set()  # functions and arguments that get results
+        self.method = candidate.owner is not None
+        self.prefix = "net." if self.method else ""
+        used: list[Function] = [candidate.backward, *(f for _, f in candidate.losses)]
+        if candidate.forward is not None:
+            used.append(candidate.forward)
+        self.used = used
+        self.aliases = {name: other for function in used for name, other in self._aliases(function)}
+        self.tensors = "torch" in slices.imported and "np" not in slices.names_used(used)
+        self._import = f"{IMPORT}\n{TENSORS}" if self.tensors else IMPORT
+        names = [f.name for f in used] if not self.method else []
+        names += [candidate.owner.name] if candidate.owner else []
+        names += [f.name for _, f in candidate.losses]
+        self.globals = sorted(slices.globals_of(names))
+        self.classes = slices.classes
+
+    def _aliases(self, function: Function) -> Iterator[tuple[str, str]]:
+        """Arguments of a function with the names of what the file's own calls give for them."""
+        needed, optional = arguments(function, method=self.method)
+        for name, default in optional.items():
+            if isinstance(default, ast.Name):
+                yield name, default.id
+        for call in self.slices.calls_of(function.name):
+            words: dict[str, ast.expr] = dict(zip([*needed, *optional], call.args, strict=False))
+            words |= {k.arg: k.value for k in call.keywords if k.arg}
+            for name, value in words.items():
+                if isinstance(value, ast.Name):
+                    yield name, value.id
+        for name in looked_up(function):  # whatever it is called
+            yield name, "params"
+
+    def role(self, name: str) -> str:
+        """What an argument is, by what the file gives for it, or else by its own name."""
+        return role_of(name, self.aliases)
+
+    def _sizes(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
+        """The sizes that data are drawn for: those of the model's arrays, where they differ."""
+        ours = "params" in roots or "(lambda p:" in setup
+        own = ours and not self.given_setup  # arrays of the sizes that we ask for
+        if own or not self.bench.runs(f"{self._import}\nT = {STEPS}\n{setup}", self.failures):
+            return [Sizes()]
+        shapes = [
+            place.value.shape
+            for root in roots
+            for place in places(root, value_of(self.bench, root), (root,))
+        ]
+        return sizes_of(shapes)
+
+    def _drawn(self, text: str) -> str:
+        """Data as the user's code has them: tensors, where it is written in torch."""
+        return f"torch.as_tensor({text})" if self.tensors else text
+
+    def _models(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Statements that make the model, and the expressions under which its arrays are."""
+        constants = self._constants(self.globals)
+        arrays = tuple(n for n in self.globals)
+        if not self.method:
+            yield from self._functions(constants, arrays)
+            return
+        if self.given_setup:
+            yield f"{constants}\n{self.given_setup}", ("net", *arrays)
+            return
+        assert self.candidate.owner is not None
+        enough = 0
+        wrong: list[str] = []  # why other calls did not run, of interest if none does
+        for call in constructors(self.slices, self.candidate.owner.name):
+            text = f"{constants}\nnet = {call}"
+            if self.bench.runs(f"{self._import}\nT = {STEPS}\n{text}", self.failures):
+                enough += 1
+                if made := self._made_by_method(text):
+                    yield f"{text}\n{made}", ("params", "net", *arrays)
+                    continue
+                yield f"{text}{self._without_penalty()}", ("net", *arrays)
+                if enough >= ENOUGH_MODELS and "lambda p" not in call:
+                    return
+            else:
+                wrong.append(self.failures.pop())
+        self.failures += wrong if not enough else []
+
+    def _made_by_method(self, text: str) -> str:
+        """The statement that makes parameters by a method, where the passes are given them."""
+        owner = self.candidate.owner
+        assert owner is not None
+        passes = [f for f in (self.candidate.forward, self.candidate.backward) if f is not None]
+        taken = [n for f in passes for n in arguments(f, method=True)[0]]
+        if not any(self.role(name) == "parameters" for name in taken):
+            return ""
+        for name, method in methods(owner, self.classes).items():
+            if INITIALISE.match(name) and name != "__init__" and _gives(method):
+                for given in sized(method, method=True, most=3):
+                    made = f"params = net.{name}({given})"
+                    if self.bench.runs(
+                        f"{self._import}\nT = {STEPS}\n{text}\n{made}", self.failures
+                    ):
+                        return made
+                    self.failures.pop()
+        return ""
+
+    def _without_penalty(self) -> str:
+        """Sets to 0 what weighs a penalty of the parameters, where no loss of the class has it."""
+        if any(prefix == "net." for prefix, _ in self.candidate.losses):
+            return ""
+        held = getattr(self.bench.space.get("net"), "__dict__", {})
+        found = [n for n, v in held.items() if PENALTY.match(n) and type(v) is float and v]
+        return "".join(f"\nnet.{name} = 0.0" for name in found)
+
+    def _constants(self, names: Iterable[str]) -> str:
+        """The file's statements that set these names; those that fail are left out."""
+        kept: list[str] = []
+        self.bench.runs(f"{self._import}\nT = {STEPS}", self.failures)
+        for node in ast.parse(self.slices.text(names)).body:
+            text = ast.unparse(node)
+            try:
+                self.bench.go_on(text)
+                kept.append(text)
+            except CheckError as problem:
+                self.failures.append(str(problem))
+        return "\n".join(kept)
+
+    def _functions(
+        self, constants: str, arrays: tuple[str, ...]
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """For functions: their constants, and parameters made by a function of the file."""
+        if self.given_setup:
+            yield f"{constants}\n{self._named_params(self.given_setup)}", ("params", *arrays)
+            return
+        apart = [found for function in self.used if (found := unpacked(function)) is not None]
+        self.taken = {name: "params" for name, _ in apart}
+        takes = [
+            name
+            for function in self.used
+            for name in [n for part in arguments(function, method=False) for n in part]
+            if self.role(name) == "parameters" or name in self.taken
+        ]
+        if takes:
+            for name, node in self.slices.definitions.items():
+                if isinstance(node, ast.FunctionDef) and INITIALISE.match(name):
+                    if node in self.used or not returned(node):
+                        continue
+                    constants_too = self._constants(
+                        set(self.globals) | self.slices.globals_of([name])
+                    )
+                    for given in sized(node, method=False, most=6):
+                        text = f"{constants_too}\nparams = {name}({given})"
+                        if self.bench.runs(f"{self._import}\nT = {STEPS}\n{text}", self.failures):
+                            self.names = tuple(returned(node))
+                            yield text, ("params", *arrays)
+                            self.names = ()
+                            break
+            for text in dictionaries(apart[0][1]) if apart else ():
+                self.names = tuple(apart[0][1])
+                yield f"{constants}\nparams = list({text}.values())", ("params", *arrays)
+            self.names, self.taken = (), {}
+            if described := _described(self.used):
+                yield f"{constants}\nparams = {described}", ("params", *arrays)
+            helpers = [
+                f for f in self.slices.definitions.values() if isinstance(f, ast.FunctionDef)
+            ]
+            if keys := keys_wanted(helpers):
+                for text in dictionaries(keys):
+                    yield f"{constants}\nparams = {text}", ("params", *arrays)
+        yield from self._with_arrays(constants, arrays)
+        yield constants, arrays
+
+    def _named_params(self, setup: str) -> str:
+        """The user's own statements; what they make for an argument of parameters is `params`."""
+        nodes = ast.parse(setup).body
+        made = [name for node in nodes for name in sorted(names_set(node))]
+        if "params" in made:
+            return setup
+        if len(nodes) == 1 and isinstance(nodes[0], ast.Expr):
+            return f"params = {setup}"
+        wanted = {n for f in self.used for part in arguments(f, method=False) for n in part}
+        own = [name for name in made if name in wanted and self.role(name) == "parameters"]
+        return f"{setup}\nparams = {own[0]}" if own else setup
+
+    def _with_arrays(
+        self, constants: str, arrays: tuple[str, ...]
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """For functions, or a class, whose parameters are arguments of the passes."""
+        passes = [f for f in (self.candidate.forward, self.candidate.backward) if f is not None]
+        names = dict.fromkeys(name for f in passes for name in arrays_wanted(f, method=self.method))
+        for text in dictionaries(list(names)) if names else ():
+            self.taken = {name: f"params[{name!r}]" for name in names}
+            yield f"{constants}\nparams = {text}", ("params", *arrays)
+        self.taken = {}
+
+
+def _gives(function: Function) -> bool:
+    """Whether a function returns something."""
+    return any(isinstance(n, ast.Return) and n.value is not None for n in ast.walk(function))
+
+
+def _described(functions: Sequence[Function]) -> str:
+    """A dictionary of parameters by what docstrings say of their shapes, as courses write them."""
+    line = re.compile(r"^\s*(\w+)\s*--.*?(?:shape|of size)\s*\(([^()]+)\)", re.M)
+    sizes = {"n_a": HIDDEN, "n_x": INPUTS, "n_y": OUTPUTS, "m": BATCH, "1": 1, "T_x": STEPS}
+    found: dict[str, str] = {}
+    for function in functions:
+        text = ast.get_docstring(function) or ""
+        _, mark, rest = text.partition("parameters --")
+        if not mark:
+            continue
+        inner = rest.partition("Returns")[0]
+        for name, shape in line.findall(inner):
+            words = [part.strip() for part in shape.split(",")]
+            try:
+                numbers_ = [eval(word, {"__builtins__": {}}, dict(sizes)) for word in words]
+            except Exception:
+                continue
+            found[name] = f"draw.standard_normal(({', '.join(map(str, numbers_))}))"
+    if not found:
+        return ""
+    return "{" + ", ".join(f"{name!r}: {text}" for name, text in found.items()) + "}"

@@ -1,0 +1,566 @@
+"""Readings: ways to run a candidate, each tried, and judged by how much of its gradient is right.
+
+Which form of data, which loss and which upstream gradient an author had in mind is not written
+down. A reading under which more tensors of the gradient equal the numerical derivative is the
+likelier one: a wrong backward pass does not become right by a wrong form of its data. So a right
+backward pass is found by the reading under which it is right, and a wrong one by the reading under
+which most of it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from throughtime.gradcheck import CheckError
+from throughtime.source.bench import Bench
+from throughtime.source.finding.arrays_by_name import BIAS, WEIGHT
+from throughtime.source.finding.updates import is_added
+from throughtime.source.meanings import LONGEST, STEPS, role
+from throughtime.source.pairing import (
+    Place,
+    dotted,
+    is_named_gradient,
+    like,
+    numbers,
+    pairs,
+    places,
+    summed,
+)
+from throughtime.source.tolerances import POINT_WIDTH
+from throughtime.source.user_files import State
+
+DRAWN = "0.1 * np.random.default_rng(1).standard_normal("  # upstream weights, as losses.py has them
+STATE = "0.3 * draw.standard_normal("  # an initial state, and …
+AT_REST = "0.0 * draw.standard_normal("  # … one of 0
+STATE_NAME = re.compile(r"^_*(prev|last)?_?(h|c|s|state|hidden)s?_?(prev|last|state|t|0)?_*$", re.I)
+SUMMED = 1e-9  # relative: a sum in another order differs by 1e-15, a recurrence by its whole effect
+SLOPE_STEP = 1e-4  # of a parameter's move of order 1: the error of a central difference is 1e-8
+SLOPE_ERROR = 1e-3  # relative: far above that error and float32's, far below any fault's
+DATA = {"x", "y", "xs", "ys", "inputs", "targets", "data", "labels"}  # names of no parameters
+SAME = 1e-5  # relative, of factors: above the error of their slopes, far below any coincidence
+REDRAWN = 0.5  # rms of parameters that are drawn anew: what matters and does not saturate a cell
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to run a candidate.
+
+    Args:
+        data: statements that draw the data.
+        setup: statements that make the model.
+        run: statements of the forward pass.
+        loss: statements after it that leave `loss`.
+        gradient: statements after the forward pass that give the gradient.
+        roots: expressions in which parameters and gradients are looked for.
+        back_names: names of what the backward pass returns.
+        names: names of the parameters, where a function of the file returns them in this order.
+        anchored: whether loss and gradient belong together by the user's own code.
+        said: what a reader is told of data, loss and gradient.
+        steps, sequences: as in `Recipe`.
+        rate: the learning rate that an update is run with.
+        needs_agreement: whether it is believed only if some tensor is right.
+        sure: whether the forward pass is given what its arguments' names say.
+        literal: whether it is the user who names loss and gradient.
+        fits: whether the targets have the shape of an output, so that no loss broadcasts them.
+        redraw: whether parameters are given values of ordinary size.
+        longest: how many steps its data have.
+        order: how late it is tried; of readings that are as good, the earlier is taken.
+    """
+
+    data: str
+    setup: str
+    run: str
+    loss: str
+    gradient: str
+    roots: tuple[str, ...]
+    back_names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+    steps: tuple[tuple[str, int], ...] = ()
+    sequences: tuple[tuple[str, int], ...] = ()
+    rate: float = 0.1
+    needs_agreement: bool = False
+    sure: bool = True
+    literal: bool = False
+    fits: bool = False
+    redraw: bool = True
+    longest: int = LONGEST
+    order: float = 0.0
+
+    @property
+    def begin(self) -> str:
+        """All that is run before an evaluation."""
+        return self.begun(STEPS)
+
+    def begun(self, steps: int) -> str:
+        """The same for another number of steps."""
+        return f"{self.data}\n{cut(self, steps)}\n{self.setup}"
+
+
+def cut(reading: Reading, steps: int) -> str:
+    """Statements that cut the data to so many steps."""
+    return "\n".join(f"{name} = {name}[{':, ' * axis}:{steps}]" for name, axis in reading.steps)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A reading that runs.
+
+    Args:
+        reading: what was run.
+        parameters, gradients: name to expression, as in `Recipe`.
+        right: names of the tensors whose gradient equals the numerical derivative.
+        moves: names of those that the loss depends on.
+        redrawn: the statement that draws the parameters anew.
+        update: whether the gradient is read from an update of the parameters.
+        shapes: of the parameters.
+        before: the statement before the update, where there is one.
+        recurrent: whether the loss is more than a sum over the axis that is taken for time.
+        right_at_one: whether some tensor is right on one step: a fault that is carried from step
+            to step does not show there, but data or a loss that are misread do.
+        silent: whether all of the gradient is exactly 0, as where it is given the predictions for
+            targets.
+        factor: what several tensors of the gradient are too large by, where that is the same.
+        inert: whether the loss does not react at all to some parameter, as to recurrent weights
+            where there is a single step.
+        downhill: whether the user's code adds its gradients to the parameters, so that they are
+            those of the loss with the other sign, with which they are read.
+    """
+
+    reading: Reading
+    parameters: dict[str, str]
+    gradients: dict[str, str]
+    right: tuple[str, ...]
+    moves: tuple[str, ...]
+    redrawn: str
+    update: bool
+    shapes: dict[str, tuple[int, ...]]
+    before: str = ""
+    recurrent: bool = True
+    right_at_one: bool = False
+    silent: bool = False
+    factor: float | None = None
+    downhill: bool = False
+    inert: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether no other reading can be likelier."""
+        return self.recurrent and len(self.right) == len(self.gradients) > 1
+
+    @property
+    def believed(self) -> bool:
+        """Whether the reading is more than a guess."""
+        confirmed = bool(self.right) or self.right_at_one
+        doubtful = self.reading.needs_agreement or (self.silent and not self.reading.literal)
+        data_alone = all(map(_is_data, self.moves))
+        return not data_alone and (confirmed or not doubtful)
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """The larger, the likelier."""
+        share = len(self.right) / max(len(self.moves), 1)
+        return (
+            self.recurrent,
+            not self.silent,
+            not self.inert,
+            share == 1.0,
+            not self.reading.needs_agreement or bool(self.right) or self.right_at_one,
+            round(share, 2),
+            self.right_at_one,
+            self.reading.fits,
+            len(self.moves),
+            -self.reading.order,
+        )
+
+
+def _is_data(name: str) -> bool:
+    """Whether a dotted name is one of data, of which a gradient alone is no check of a network."""
+    return name.rpartition(".")[2].strip("_").lower() in DATA
+
+
+def likeliest(bench: Bench, readings: Iterable[Reading]) -> Judged | None:
+    """The likeliest of all readings, up to one that settles it; None where nothing runs."""
+    best: Judged | None = None
+    for reading in readings:
+        found = judged(bench, reading)
+        if found is None or not found.moves:
+            continue
+        if best is None or found.rank > best.rank:
+            best = found
+        if found.settled:
+            break
+    return best
+
+
+def judged(bench: Bench, reading: Reading) -> Judged | None:
+    """Runs a reading; None where it does not run, or no parameter has a gradient.
+
+    Args:
+        bench: the user's file.
+        reading: what is tried.
+    """
+    try:
+        with bench.files.entered():  # once for all runs
+            return _judged(bench, reading)
+    except CheckError:
+        return None
+
+
+def _judged(bench: Bench, reading: Reading) -> Judged | None:
+    bench.run(reading.begin)
+    start = bench.state()
+    held = _parameters(bench, reading)
+    if not held:
+        return None
+    bench.run(f"{reading.run}\n{reading.gradient}", start)
+    found, update = _pairs(bench, reading, held)
+    if not found:
+        return None
+    names = {name: parameter.text for name, (parameter, _) in found.items()}
+    redrawn = _redrawing([p for p, _ in found.values()]) if reading.redraw else ""
+    if redrawn:
+        bench.run(f"{reading.begin}\n{redrawn}")
+        start = bench.state()
+    before = ""
+    gradients = {name: gradient.text for name, (_, gradient) in found.items()}
+    if update:
+        before = _before(names)
+        gradients = {n: f"(before[{n!r}] - {names[n]}) / {reading.rate}" for n in names}
+    bench.run(f"{before}\n{reading.run}\n{reading.gradient}", start)
+    given = {
+        name: np.array(_array(bench.value(text)), dtype=np.float64)
+        for name, text in gradients.items()
+    }
+    right, moves, factor, inert = _slopes(bench, reading, start, names, given)
+    # A state that a run begins with may have a δ on the way, called as its gradient would be.
+    states = [n for n, (p, _) in found.items() if n not in right and _is_state(p)]
+    if 0 < len(states) < len(found):
+        for held_of in (found, names, gradients, given):
+            for name in states:
+                del held_of[name]
+        moves = tuple(name for name in moves if name in found)
+    downhill = not right and not update and is_added(bench.files.texts().values(), names)
+    if downhill:
+        other = _slopes(bench, reading, start, names, {n: -g for n, g in given.items()})
+        downhill = not all(map(_is_data, other[0]))
+    if downhill:
+        right, moves, factor, inert = other
+        gradients = {name: f"-np.asarray({text})" for name, text in gradients.items()}
+    shapes = {name: parameter.value.shape for name, (parameter, _) in found.items()}
+    if update:  # an optimiser's steps are no gradients: read so only where some tensor is right
+        reading = replace(reading, needs_agreement=not reading.literal)
+    recurrent = _recurrent(bench, reading, redrawn, names)
+    one = (
+        not right
+        and bool(reading.steps)
+        and _right_at_one(bench, reading, redrawn, before, gradients, names)
+    )
+    return Judged(
+        reading,
+        names,
+        gradients,
+        right,
+        moves,
+        redrawn,
+        update,
+        shapes,
+        before,
+        recurrent,
+        one,
+        not any(array.any() for array in given.values()),
+        factor,
+        downhill,
+        inert,
+    )
+
+
+def unchecked(bench: Bench, found: Judged) -> tuple[str, ...]:
+    """The names of arrays that the loss depends on and that have no gradient in a reading."""
+    reading = found.reading
+    evaluate = f"{reading.run}\n{reading.loss}"
+    with bench.files.entered():
+        try:
+            bench.run(f"{reading.begin}\n{found.redrawn}")
+            start = bench.state()
+            data = dict(reading.steps)
+            every = _parameters(bench, reading)
+            held = [p for p in every if _is_weight(p) and p.text not in data]
+            bench.run(evaluate, start)
+            before = _loss(bench)
+            same = [p for p in held if np.array_equal(p.value, _array(bench.value(p.text)))]
+            names = []
+            for place in same:
+                known = any(t.startswith(place.text) for t in found.parameters.values())
+                if known or (is_named_gradient(place) and place.leaf.lower() != "db"):
+                    continue
+                moved = np.random.default_rng(7).standard_normal(place.value.shape)
+                bench.run(f"{place.text}[...] += _move\ndel _move\n{evaluate}", start, _move=moved)
+                if _loss(bench) != before:
+                    names.append(dotted(place))
+            return tuple(names)
+        except CheckError:
+            return ()
+
+
+def _is_weight(place: Place) -> bool:
+    """Whether an array may be a parameter, and no state that a run begins with."""
+    if not isinstance(place.raw, np.ndarray) or place.raw.dtype.kind != "f" or not place.raw.ndim:
+        return False
+    if ".modules." in place.text or place.leaf.strip("_").lower() in DATA:
+        return False
+    if "-1" in place.path:  # a state before the first step, as h[-1]
+        return False
+    root = re.split(r"[.\[]", place.text)[0]
+    if role(root) in ("inputs", "target") and not (WEIGHT.match(root) or BIAS.match(root)):
+        return False
+    return not _is_state(place)
+
+
+def _is_state(place: Place) -> bool:
+    """Whether an array is a state by its name, and no matrix of weights."""
+    shape = place.value.shape
+    thin = len(shape) < 2 or min(shape) == 1
+    return bool(STATE_NAME.match(place.leaf)) or (role(place.leaf) == "state" and thin)
+
+
+def _right_at_one(
+    bench: Bench,
+    reading: Reading,
+    redrawn: str,
+    before: str,
+    gradients: dict[str, str],
+    names: dict[str, str],
+) -> bool:
+    """Whether some tensor of the gradient is right on a single step."""
+    try:
+        bench.run(f"{reading.begun(1)}\n{redrawn}")
+        start = bench.state()
+        bench.run(f"{before}\n{reading.run}\n{reading.gradient}", start)
+        given = {
+            name: np.array(_array(bench.value(text)), dtype=np.float64)
+            for name, text in gradients.items()
+        }
+        return bool(_slopes(bench, reading, start, names, given)[0])
+    except CheckError:
+        return False
+
+
+def _recurrent(bench: Bench, reading: Reading, redrawn: str, names: dict[str, str]) -> bool:
+    """Whether steps depend on those before: over an axis of sequences the loss is a sum, or mean.
+
+    Along an axis of time, parameters have one shape whatever its length. Where nothing is said of
+    an axis, there is nothing to doubt.
+    """
+    if not reading.steps:
+        return True
+    loss = reading.loss.replace(DRAWN, "np.ones(")
+    count = min(STEPS, reading.longest)  # a user's own data may be shorter
+    values: list[float] = []
+    shapes: set[tuple[tuple[int, ...], ...]] = set()
+    try:
+        for part in (f":{count}", *(f"{n}:{n + 1}" for n in range(count))):
+            lines = [f"{name} = {name}[{':, ' * axis}{part}]" for name, axis in reading.steps]
+            bench.run("\n".join((reading.data, *lines, reading.setup)))
+            shapes.add(tuple(np.shape(bench.value(text)) for text in names.values()))
+            if len(shapes) > 1:
+                return False
+            whole = (reading.data, *lines, reading.setup, redrawn, reading.run, loss)
+            bench.run("\n".join(whole))
+            values.append(_loss(bench))
+    except CheckError:
+        return True
+    total, single = values[0], values[1:]
+    near = SUMMED * max(map(abs, values))
+    # Where the first entry alone gives the same, a loss takes one sequence of several.
+    others = (sum(single), sum(single) / count, single[0])
+    return not any(abs(total - other) <= near for other in others)
+
+
+def _array(value: object) -> np.ndarray:
+    found = numbers(value)
+    return np.asarray(value, dtype=np.float64) if found is None else found
+
+
+def _parameters(bench: Bench, reading: Reading) -> list[Place]:
+    """The arrays that may be parameters, before anything is run."""
+    found: list[Place] = []
+    for root in reading.roots:
+        try:
+            value = bench.value(root)
+        except CheckError:
+            continue
+        named = root == "params" and isinstance(value, tuple | list)
+        if named and len(value) == len(reading.names):
+            for n, (part, name) in enumerate(zip(value, reading.names, strict=True)):
+                found += list(places(f"params[{n}]", part, ("params", name or str(n))))
+        else:
+            found += list(places(root, value, tuple(root.split("."))))
+    unique: dict[str, Place] = {}
+    # The arrays themselves; a part of one is another matter. Of several names the shortest counts:
+    # a network that takes the arrays of its cells for its own adds up their gradients beside them.
+    known: dict[int, str] = {}
+    for place in found:
+        if isinstance(place.raw, np.ndarray):
+            before = known.setdefault(id(place.raw), place.text)
+            if before != place.text:
+                if len(place.path) >= len(unique[before].path):
+                    continue
+                del unique[before]
+                known[id(place.raw)] = place.text
+        unique.setdefault(place.text, place)
+    return list(unique.values())
+
+
+def _pairs(
+    bench: Bench, reading: Reading, held: Sequence[Place]
+) -> tuple[dict[str, tuple[Place, Place]], bool]:
+    """Parameters with their gradients; whether they are to be read from an update."""
+    copies = {place.text: place.value.copy() for place in held}
+    after: list[Place] = []
+    back = bench.space.get("back")
+    if back is not None:
+        after += _named(back, reading.back_names)
+    for root in reading.roots:
+        value = bench.space.get(root) if root.isidentifier() else bench.value(root)
+        after += list(places(root, value, tuple(root.split("."))))
+    after += [other for p in after if (other := summed(p, STEPS)) is not None]
+    returned = [p for p in after if "back" in p.text.removeprefix("np.sum(")[:4]]
+    named = [p for p in after if p not in returned and is_named_gradient(p)]
+    changed = []
+    for place in held:
+        now = numbers(bench.value(place.text))
+        before = copies[place.text]
+        if now is not None and now.shape == before.shape and not np.array_equal(now, before):
+            changed.append(place)
+    gradient_texts = {p.text for p in named}
+    likely = [p for p in held if not is_named_gradient(p) or p.text not in gradient_texts]
+    if not likely:
+        likely = list(held)
+    found = pairs(likely, [*returned, *named], in_order=False)
+    plain = [p for p in returned if np.any(p.value)]
+    if len(found) < 2:
+        ordered = pairs(likely, plain, in_order=True)
+        if len(ordered) > len(found):
+            found = ordered
+    found = {n: (p, g) for n, (p, g) in found.items() if g.raw is not p.raw}
+    # What the run itself changes is a state kept among the parameters, unless all of them change.
+    states = {place.text for place in changed}
+    kept = {n: (p, g) for n, (p, g) in found.items() if p.text not in states}
+    changed = [p for p in changed if p in likely and p.value.ndim and not _is_state(p)]
+    if kept and len(kept) >= len(changed):
+        return kept, False
+    if len(changed) > len(found):
+        moved = {}
+        for place in changed:
+            name = next(iter(pairs([place], [_as_gradient(place)])), place.text)
+            moved[name] = (place, place)
+        return moved, True
+    return found, False
+
+
+def _as_gradient(place: Place) -> Place:
+    return replace(place, path=(*place.path[:-1], f"d{place.path[-1]}"))
+
+
+def _named(back: object, names: Sequence[str]) -> list[Place]:
+    """The arrays in what a backward pass returned, with the names of its `return`."""
+    if isinstance(back, tuple | list) and len(names) == len(back):
+        found = []
+        for n, (part, name) in enumerate(zip(back, names, strict=True)):
+            found += list(places(f"back[{n}]", part, ("back", name or str(n))))
+        return found
+    return list(places("back", back, ("back",)))
+
+
+def _redrawing(parameters: Sequence[Place]) -> str:
+    """A statement that gives arrays values of ordinary size, so that no fault is hidden."""
+    arrays = [
+        p.text
+        for p in parameters
+        if isinstance(p.raw, np.ndarray) and p.raw.dtype.kind == "f" and p.raw.flags.writeable
+    ]
+    if not arrays:
+        return ""
+    listed = ", ".join(arrays)
+    widest = max((max(p.value.shape) for p in parameters if p.value.ndim > 1), default=1)
+    drawn = f"{REDRAWN} * draw.standard_normal(array.shape)"
+    if widest > POINT_WIDTH:
+        drawn += f" * min(1.0, {POINT_WIDTH:g} / max(array.shape or (1,))) ** 0.5"
+    return f"for array in [{listed}]:\n    array[...] = {drawn}"
+
+
+def _before(names: dict[str, str]) -> str:
+    inner = ", ".join(f"{name!r}: np.array({text})" for name, text in names.items())
+    return f"before = {{{inner}}}"
+
+
+def _slopes(
+    bench: Bench,
+    reading: Reading,
+    start: State,
+    names: dict[str, str],
+    given: dict[str, np.ndarray],
+) -> tuple[tuple[str, ...], tuple[str, ...], float | None, bool]:
+    """Which tensors' gradients are right along a random direction, and which move the loss.
+
+    Then a factor that several of them are too large by, and whether the loss does not react to one.
+    """
+    evaluate = f"{reading.run}\n{reading.loss}"
+    draw = np.random.default_rng(7)
+    bench.run(evaluate, start)
+    middle = _loss(bench)
+    bench.run(evaluate, start)
+    if _loss(bench) != middle or not np.isfinite(middle):
+        raise CheckError("the loss is not finite, or differs between two evaluations")
+    right, moves, moved, ratios, inert = [], [], False, [], False
+    for name, text in names.items():
+        raw = bench.value(text)
+        value = np.array(_array(raw), dtype=np.float64)
+        in_place = isinstance(raw, np.ndarray) and raw.dtype.kind == "f"
+        shape = value.shape
+        direction = draw.standard_normal(shape)
+        gradient = given[name]
+        if gradient.size != value.size:
+            raise CheckError(f"the gradient of {name} has another size")
+        ends = []
+        for sign in (1, -1):
+            shift: Any = sign * SLOPE_STEP * direction
+            move = f"{text}[...] += _move" if in_place else f"{text} = _move"
+            if not in_place:
+                shift = like(raw, value + shift)
+            bench.run(f"{move}\ndel _move\n{evaluate}", start, _move=shift)
+            ends.append(_loss(bench))
+        slope = (ends[0] - ends[1]) / (2 * SLOPE_STEP)
+        inert = inert or slope == 0.0
+        if slope == 0.0 and not gradient.any():
+            continue
+        moves.append(name)
+        moved = moved or slope != 0.0
+        predicted = float(np.sum(gradient.reshape(shape) * direction))
+        ratios.append(predicted / slope if slope else np.inf)
+        size = max(abs(slope), float(np.linalg.norm(gradient)) / 10)
+        rounding = 64 * np.finfo(np.float64).eps * abs(middle) / SLOPE_STEP
+        if abs(slope - predicted) <= SLOPE_ERROR * size + rounding:
+            right.append(name)
+    return tuple(right), tuple(moves) if moved else (), _factor(ratios), inert
+
+
+def _factor(ratios: Sequence[float]) -> float | None:
+    """A factor that several tensors share: no chance gives the same to so many digits."""
+    for n, ratio in enumerate(ratios):
+        if ratio > 0 and np.isfinite(ratio):
+            near = [other for other in ratios[n + 1 :] if abs(other - ratio) <= SAME * ratio]
+            if near:
+                return ratio
+    return None
+
+
+def _loss(bench: Bench) -> float:
+    found = np.asarray(bench.space["loss"], dtype=np.float64)
+    return float(np.sum(found))

@@ -1,0 +1,414 @@
+"""Lines of a script or notebook as a candidate: one training step, without its update."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from throughtime.gradcheck import CheckError
+from throughtime.source.bench import Bench
+from throughtime.source.finding.constructors import constructors
+from throughtime.source.finding.forms import Sizes, forms, sizes_of, targets
+from throughtime.source.finding.models import IMPORT
+from throughtime.source.finding.readings import Judged, Reading, likeliest
+from throughtime.source.finding.search import Alike
+from throughtime.source.finding.training_steps import LOSS_NAME, RUNNING, Region, is_gradient
+from throughtime.source.meanings import HIDDEN, LONGEST, VALUES, role, size_kind
+from throughtime.source.pairing import places
+from throughtime.source.slices import COUNTS, Slices, free_names, names_set
+from throughtime.source.squares import NAME as SQUARES
+from throughtime.source.squares import errors_of, with_squares
+from throughtime.source.vintage import is_stand_in
+
+USUAL_FORM = 3  # of data that are drawn to see what else is lacking: (B, T, I)
+MOST_TRIES = 150  # runs of a step, after which no other sizes of its data are tried
+MOST_OWNERS = 3  # ways to make the object whose method holds a step
+FEWEST_STEPS = 3  # of a user's own data, less than which are no sequence
+AFTER_ITS_OWN = 0.5  # a loss that is not the step's own is tried after those that are
+LONGEST_DATA = 2000  # steps of a user's own data that are cut to a few; more are not looked at
+
+
+class RegionSearch:
+    """Readings of a region: what it needs is taken from the statements before it, or drawn.
+
+    Args:
+        bench: the user's file.
+        tree: of it.
+        region: what is read.
+        module: a module of the user's all of whose names are needed, where the step stands in
+            that module and not in the file.
+    """
+
+    def __init__(self, bench: Bench, tree: ast.Module, region: Region, module: str = "") -> None:
+        self.bench, self.region = bench, region
+        self._tree = _definitions(tree)
+        self.slices = Slices(self._tree, region.before, in_order=True)
+        self.failures: list[str] = []
+        self.body = list(region.body)
+        self.start = f"{IMPORT}\nT = {LONGEST}" + (f"\nfrom {module} import *" if module else "")
+
+    @property
+    def text(self) -> str:
+        """The statements that are run."""
+        return "\n".join(ast.unparse(node) for node in self.body)
+
+    @property
+    def sets(self) -> set[str]:
+        """The names that they set."""
+        return set().union(*(names_set(node) for node in self.body))
+
+    def best(self) -> Judged | None:
+        """The likeliest reading; None where nothing runs."""
+        found = likeliest(self.bench, self._readings())
+        if found is None:
+            # Data that are written out fit no other sizes than the file's own.
+            self.slices = Slices(self._tree, self.region.before, in_order=True, as_written=True)
+            self.body = list(self.region.body)
+            found = likeliest(self.bench, self._readings())
+        return found
+
+    def _readings(self) -> Iterator[Reading]:
+        if not self.region.owner:
+            yield from self._with_owner("")
+            return
+        for call in constructors(self.slices, self.region.owner)[:MOST_OWNERS]:
+            self.body = list(self.region.body)
+            yield from self._with_owner(f"self = {call}")
+
+    def _with_owner(self, owner: str) -> Iterator[Reading]:
+        needed = self._needed()
+        away = self._away(needed)
+        texts = self._statements(needed - ({"self"} if owner else set()), away)
+        texts += [owner] if owner else []
+        texts += [ast.unparse(node) for node in ast.parse(self.region.made).body]
+        form = forms(Sizes())[USUAL_FORM].text
+        kept = self._run_all([f"{name} = {form}" for name in sorted(away)], texts)
+        lost = self._without_lost([name for name in self._lost(needed) if name not in away])
+        needed |= set(lost)
+        hoisted = [] if away else self._hoisted(kept)
+        needed |= free_names(self.body)
+        needed = {name for name in needed if self.slices.is_own(name)}
+        lost = sorted({*lost, *away})
+        inputs = [name for name in lost if role(name) == "inputs"]
+        aims = [name for name in lost if role(name) == "target"]
+        others = [name for name in lost if name not in (*inputs, *aims)]
+        fixed = [_substitute(name) for name in others]
+        if not inputs and not aims:
+            yield from self._with_loss([], [*kept, *fixed, *hoisted], needed)
+            return
+        first = self.bench.tries
+        for sizes in self._sizes(needed):
+            if self.bench.tries - first > MOST_TRIES:
+                return
+            for shape in forms(sizes):
+                alike = Alike()
+                for aim, _ in targets(shape, sizes) if aims else [("", None)]:
+                    drawn = [f"{name} = {shape.text}" for name in inputs]
+                    drawn += [f"{name} = {aim}" for name in aims]
+                    found = self._with_loss(drawn, [*fixed, *texts, *hoisted], needed)
+                    yield from alike.watch(found, self.failures)
+                    if alike.enough:
+                        break
+
+    def _sizes(self, needed: set[str]) -> list[Sizes]:
+        """The sizes that data are drawn for: those of the arrays that were made before the step."""
+        shapes = [
+            place.value.shape
+            for name in sorted(needed)
+            if not _is_drawn(name)
+            for place in places(name, self._value(name), (name,))
+        ]
+        return sizes_of(shapes)
+
+    def _needed(self) -> set[str]:
+        """The names that the region and the functions it calls read from before."""
+        loads = free_names(self.body)
+        called = self.slices.globals_of(n for n in loads if n in self.slices.definitions)
+        names = {n for n in loads if self.slices.is_own(n)}
+        return names | {n for n in called if self.slices.is_own(n)}
+
+    def _away(self, needed: set[str]) -> set[str]:
+        """Names of data that only what reaches out of the program sets: they are drawn."""
+        wanted = self.slices.closure(needed)
+        there = {n for node in self._statements(wanted, set()) for n in names_set(_node(node))}
+        away = {n for n in wanted - there if _is_drawn(n) and self.slices.is_loaded(n)}
+        return away - self.sets
+
+    def _statements(self, needed: set[str], drawn: set[str]) -> list[str]:
+        """The statements before that set what is needed."""
+        return [ast.unparse(n) for n in ast.parse(self.slices.text(needed, drawn)).body]
+
+    def _run_all(self, drawn: list[str], texts: list[str]) -> list[str]:
+        """Runs statements one after another; those that run.
+
+        Where one fails that sets a size, the size is what is asked for.
+        """
+        kept: list[str] = []
+        if not self.bench.runs("\n".join((self.start, *drawn)), self.failures):
+            return []
+        for text in texts:
+            try:
+                self.bench.go_on(text)
+                kept.append(text)
+                for name in names_set(_node(text)) if "len(" in text else ():
+                    if self._is_number(name, 0) and COUNTS.search(name):  # of data that are away
+                        kept.append(_substitute(name))
+                        self.bench.go_on(kept[-1])
+            except CheckError as problem:
+                self.failures.append(str(problem))
+                for name in sorted(names_set(ast.parse(text).body[0])):
+                    if name not in self.bench.space and COUNTS.search(name):
+                        kept.append(_substitute(name))
+                        self.bench.go_on(kept[-1])
+        return kept
+
+    def _lost(self, needed: set[str]) -> list[str]:
+        """Names that no statement has set."""
+        space = self.bench.space
+        return sorted(n for n in needed if n not in space or is_stand_in(space[n]))
+
+    def _without_lost(self, lost: list[str]) -> list[str]:
+        """Leaves out statements that only read what is lost, until the first loop.
+
+        What they would set is lost too, and is drawn.
+        """
+        bad = {n for n in lost if not _is_drawn(n)}
+        bad |= {n for n, v in self.bench.space.items() if is_stand_in(v)}
+        kept: list[ast.stmt] = []
+        found: set[str] = set(lost)
+        for n, node in enumerate(self.body):
+            if isinstance(node, ast.For | ast.While):
+                kept += self.body[n:]
+                break
+            read = {p.id for p in ast.walk(node) if isinstance(p, ast.Name)} - names_set(node)
+            read |= names_set(node) & found
+            loads = isinstance(node, ast.Assign) and all(map(_is_drawn, names_set(node)))
+            sets = isinstance(node, ast.Assign | ast.AugAssign)
+            if sets and (read & bad or loads) and self._fails(node):
+                bad |= {n for n in names_set(node) if not _is_drawn(n)}
+                found |= names_set(node)
+            else:
+                kept.append(node)
+        self.body = kept
+        return sorted(found & free_names(kept))
+
+    def _hoisted(self, kept: list[str]) -> list[str]:
+        """Takes the statements that make the data out of the step, so that the data can be cut."""
+        head: list[ast.stmt] = []
+        for node in self.body:
+            if not isinstance(node, ast.Assign | ast.AugAssign):
+                break
+            head.append(node)
+        if not self.bench.runs("\n".join((self.start, *kept)), self.failures):
+            return []
+        wanted: set[str] = set()
+        for node in head:
+            if self._fails(node):
+                break
+            wanted |= {n for n in names_set(node) if _is_long(self.bench.space.get(n))}
+        taken: list[ast.stmt] = []
+        for node in reversed(head):
+            if names_set(node) & wanted and not any(is_gradient(n) for n in names_set(node)):
+                taken.insert(0, node)
+                wanted |= {p.id for p in ast.walk(node) if isinstance(p, ast.Name)}
+        self.body = [node for node in self.body if node not in taken]
+        return [ast.unparse(node) for node in taken]
+
+    def _fails(self, node: ast.stmt) -> bool:
+        """Whether a statement fails, or gives a stand-in, while nothing is drawn."""
+        try:
+            self.bench.go_on(ast.unparse(node))
+        except CheckError:
+            return True
+        return any(is_stand_in(self.bench.space.get(name)) for name in names_set(node))
+
+    def _with_loss(
+        self, drawn: list[str], statements: list[str], needed: set[str]
+    ) -> Iterator[Reading]:
+        kept = self._run_all(drawn, statements)
+        rate = self._rate(needed)
+        base = Reading(
+            "\n".join((self.start, *drawn, *kept)),
+            "",
+            "",
+            "",
+            self.text,
+            tuple(sorted(needed | self.sets)),
+            literal=bool(self.region.made) and rate is not None,
+            rate=0.1 if rate is None else rate,
+        )
+        try:
+            self.bench.go_on(self.text)
+        except CheckError as problem:
+            self.failures.append(str(problem))
+            return
+        for order, reading in enumerate((*self._cut(base, drawn, kept, needed), base)):
+            if not self.bench.runs(f"{reading.begin}\n{self.text}", self.failures):
+                continue
+            first = reading.steps[0] if reading.steps else None
+            where = f"steps from {first[0]}, axis {first[1]}" if first else ""
+            gradient = f"gradient: {self.region.name}"
+            for name in self._losses():
+                yield replace(
+                    reading,
+                    order=float(order),
+                    loss=f"{self.text}\nloss = {name}",
+                    said=tuple(filter(None, (where, f"loss: {name}", gradient))),
+                    needs_agreement=_is_error(name),
+                )
+            errors = errors_of(self.body)
+            others = self._losses() if errors else []
+            shown = next((n for n in others if _is_error(n) and n not in errors), "")
+            for name, half in product(errors, (True, False)):
+                text = "\n".join(map(ast.unparse, with_squares(self.body, name, half=half)))
+                loss = f"loss: {'half ' * half}the sum of squares of {name}"
+                if shown:
+                    loss += f"; {shown}, which is summed up beside it, has another gradient"
+                yield replace(
+                    reading,
+                    order=order + AFTER_ITS_OWN,
+                    gradient=text,
+                    loss=f"{text}\nloss = {SQUARES}",
+                    said=tuple(filter(None, (where, loss, gradient))),
+                    needs_agreement=True,
+                )
+
+    def _rate(self, needed: set[str]) -> float | None:
+        """The learning rate that the statements use."""
+        for name in sorted(needed):
+            value = self._value(name)
+            if size_kind(name) == "rate" and isinstance(value, float) and value > 0:
+                return value
+        return None
+
+    def _cut(
+        self, base: Reading, drawn: list[str], kept: list[str], needed: set[str]
+    ) -> Iterator[Reading]:
+        """The reading with its data cut to a few steps, before all that depends on them is made."""
+        self._run_all(drawn, kept)
+        for steps in self._steps(needed):
+            names = {name for name, _ in steps}
+            setting = [n for n, text in enumerate(kept) if names & names_set(_node(text))]
+            last = max(setting, default=-1) + 1
+            extent = self._extent(*steps[0])
+            resets = [
+                f"{name} = {_length(*steps[0])}"
+                for name in sorted(needed)
+                if size_kind(name) in ("steps", "") and self._is_number(name, extent)
+            ]
+            yield replace(
+                base,
+                data="\n".join((self.start, *drawn, *kept[:last])),
+                setup="\n".join((f"T = {_length(*steps[0])}", *kept[last:], *resets)),
+                steps=tuple(steps),
+                longest=min(self._extent(*step) for step in steps),
+            )
+
+    def _steps(self, needed: set[str]) -> Iterator[list[tuple[str, int]]]:
+        """Data with an axis of time: as long as was asked for, or of the user's own length."""
+        shapes = {}
+        for name in sorted(needed):
+            value = self._value(name)
+            if not isinstance(value, list | np.ndarray) or is_gradient(name):
+                continue
+            try:
+                shapes[name] = np.shape(value)
+            except ValueError:
+                shapes[name] = (len(value),)
+        asked = [(n, s.index(LONGEST)) for n, s in shapes.items() if LONGEST in s]
+        if asked:
+            yield asked
+            return
+        inputs = [n for n in shapes if role(n) == "inputs" or n in ("x", "X")]
+        for axis in (0, 1):
+            for name in inputs:
+                long = shapes[name][axis] if len(shapes[name]) > axis else 0
+                if FEWEST_STEPS <= long <= LONGEST_DATA:
+                    alike = [n for n, s in shapes.items() if len(s) > axis and s[axis] == long]
+                    yield [(name, axis), *((n, axis) for n in alike if n != name and _is_data(n))]
+
+    def _extent(self, name: str, axis: int) -> int:
+        value: Any = self._value(name)
+        return np.shape(value)[axis] if axis else len(value)
+
+    def _is_number(self, name: str, number: int) -> bool:
+        value = self._value(name)
+        return isinstance(value, int) and value == number
+
+    def _value(self, name: str) -> object:
+        return self.bench.space.get(name)
+
+    def _losses(self) -> list[str]:
+        """Names of losses that the region sets, the likeliest first."""
+        found = []
+        for name in self.sets:
+            value = self._value(name)
+            if not LOSS_NAME.search(name) or isinstance(value, bool | type(None)):
+                continue
+            if is_gradient(name):
+                continue
+            try:
+                number = np.asarray(value, dtype=np.float64)
+            except (TypeError, ValueError, RuntimeError):  # of torch, where it keeps a graph
+                continue
+            most = 1 if _is_error(name) else LONGEST * HIDDEN
+            if 0 < number.size <= most and np.isfinite(number).all():
+                late = _is_error(name) or bool(RUNNING.search(name))
+                found.append((late, name != "loss", number.size > 1, name))
+        return [name for *_, name in sorted(found)][:4]
+
+
+def _is_error(name: str) -> bool:
+    """Whether a name is one of an error, which may be shown and be no loss."""
+    return role(name) == "upstream" and "loss" not in name.lower()
+
+
+def _definitions(tree: ast.Module) -> ast.Module:
+    """The file's definitions and imports alone."""
+    return ast.Module(
+        [
+            node
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom)
+        ],
+        [],
+    )
+
+
+def _node(text: str) -> ast.stmt:
+    return ast.parse(text).body[0]
+
+
+def _is_long(value: object) -> bool:
+    """Whether it is a list of as many steps as were asked for, or an array with such an axis."""
+    if isinstance(value, list):
+        return len(value) == LONGEST
+    return isinstance(value, np.ndarray) and LONGEST in value.shape
+
+
+def _is_drawn(name: str) -> bool:
+    """Whether a name is that of data, which can be drawn."""
+    return role(name) in ("inputs", "target")
+
+
+def _is_data(name: str) -> bool:
+    return _is_drawn(name) or role(name) == ""
+
+
+def _length(name: str, axis: int) -> str:
+    return f"np.shape({name})[{axis}]" if axis else f"len({name})"
+
+
+def _substitute(name: str) -> str:
+    """A value for a name that nothing sets: by its meaning, or 0 for what is only counted."""
+    kind = size_kind(name)
+    if LOSS_NAME.search(name) or (kind in ("", "steps") and len(name) <= 2):
+        return f"{name} = 0"
+    if role(name) == "state":
+        return f"{name} = np.zeros(({HIDDEN}, 1))"
+    return f"{name} = {VALUES[kind][0]}" if kind in VALUES else f"{name} = 0"

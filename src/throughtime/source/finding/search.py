@@ -1,0 +1,429 @@
+"""The search for a reading of a candidate: data, model, forward pass, loss, backward pass."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from throughtime.gradcheck import CheckError
+from throughtime.source.finding.calls import Call, Pool, calls
+from throughtime.source.finding.candidates import (
+    Function,
+    arguments,
+    methods,
+    returned,
+    returned_name,
+)
+from throughtime.source.finding.forms import Form, forms, states, targets
+from throughtime.source.finding.losses import (
+    Output,
+    elements_of,
+    hot,
+    implicit,
+    is_filled,
+    is_finite,
+    is_scalar,
+    outputs_of,
+    scalar,
+    upstreams,
+    value_of,
+)
+from throughtime.source.finding.models import TENSORS, Models
+from throughtime.source.finding.readings import AT_REST, STATE, Judged, Reading, judged, likeliest
+from throughtime.source.meanings import BATCH, STEPS, role
+
+MOST_TRIES = 2_500  # runs of the user's code for one candidate
+SAME_FAILURES = 2  # repetitions of one failure, after which what is varied is not its reason
+LONGEST_LETTER = 2  # characters of a name that says little, as `y` and `ys`, unlike `y_true`
+DEEPEST_RETURN = 3  # functions that return what the next one does
+ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
+AFTER = "# after the backward pass\n"
+
+
+class Alike:
+    """Notices that tries fail for the same reason whatever is varied, so that it is left alone."""
+
+    def __init__(self) -> None:
+        self._last, self._count, self.enough = "", 0, False
+
+    def watch(self, readings: Iterator[Reading], failures: list[str]) -> Iterator[Reading]:
+        """The readings of one try; `enough` afterwards, if it gave none, as others before it."""
+        before, any_given = len(failures), False
+        for reading in readings:
+            any_given = True
+            yield reading
+        said = failures[-1] if len(failures) > before else ""
+        same = not any_given and bool(said) and said == self._last
+        self._last, self._count = said, self._count + 1 if same else 0
+        self.enough = self._count >= SAME_FAILURES
+
+
+class Search(Models):
+    """All readings of one candidate, which `Models` takes."""
+
+    def best(self) -> Judged | None:
+        """The likeliest reading; None where nothing runs."""
+        found = likeliest(self.bench, self._readings())
+        return found if found is None else self._from_rest(found)
+
+    def _from_rest(self, found: Judged) -> Judged:
+        """With an initial state of 0, where all tensors are right with that one alone."""
+        setup = found.reading.setup.replace(STATE, AT_REST)
+        if len(found.right) == len(found.moves) or setup == found.reading.setup:
+            return found
+        other = judged(self.bench, replace(found.reading, setup=setup))
+        return other if other is not None and other.settled else found
+
+    def _readings(self) -> Iterator[Reading]:
+        for setup, roots in self._models():
+            for sizes in self._sizes(setup, roots):
+                self.sizes = sizes
+                for form in self._forms():
+                    if self.bench.tries - self._first > MOST_TRIES:
+                        return
+                    yield from self._with_data(setup, roots, form)
+
+    def _forms(self) -> Sequence[Form]:
+        return forms(self.sizes)
+
+    def _targets(self, form: Form, first: Output | None) -> list[tuple[str, int | None]]:
+        return targets(form, self.sizes, None if first is None else STEPS in first.shape)
+
+    # The forward pass.
+
+    def _with_data(self, setup: str, roots: tuple[str, ...], form: Form) -> Iterator[Reading]:
+        stateful = any(
+            self.role(name) == "state"
+            for function in (self.candidate.forward, self.candidate.backward)
+            if function is not None
+            for name in arguments(function, method=self.method)[0]
+        )
+        alike = Alike()
+        for shape in states(self.sizes) if stateful else ("",):
+            data = f"{self._import}\nx = {self._drawn(form.text)}"
+            if form.batch is not None and self.sizes.hidden != BATCH:  # as many as are left of x
+                shape = re.sub(rf"\b{BATCH}\b", f"np.shape(x)[{form.batch}]", shape)
+            state = self._drawn(f"{STATE}{shape})")
+            begun = f"states = [{state} for _ in range(2)]" if shape else ""
+            steps = (("x", form.time),)
+            length = f"T = np.shape(x)[{form.time}]" if form.time else "T = len(x)"
+            reading = Reading(
+                data,
+                "\n".join(filter(None, (length, begun, setup))),
+                "",
+                "",
+                "",
+                roots,
+                steps=steps,
+                sequences=(("x", form.batch),) if form.batch is not None else (),
+                said=(f"steps from x {form.said}, axis {form.time}",),
+                names=self.names,
+            )
+            yield from alike.watch(self._forwards(reading, form), self.failures)
+            if alike.enough:
+                return
+
+    def _forwards(self, reading: Reading, form: Form) -> Iterator[Reading]:
+        forward = self.candidate.forward
+        if forward is None:
+            yield from self._backwards(reading, form, None, [])
+            return
+        pool = self._pool(reading)
+        takes_target = any(
+            self.role(n) == "target" for n in arguments(forward, method=self.method)[0]
+        )
+        wanted = self._targets(form, None) if takes_target else [("", None)]
+        for target, axis in wanted:
+            with_target = _with_target(reading, target, axis)
+            pool.roles["target"] = ["y"] if target else []
+            enough = 0
+            for call in calls(forward, self.prefix, pool, method=self.method, most=12):
+                text = f"out = {call.text}"
+                if not self.bench.runs(f"{with_target.begin}\n{text}", self.failures):
+                    continue
+                enough += 1
+                out = self.bench.space.get("out")
+                if out is None and (kept := self._kept()):
+                    text, out = (
+                        f"{call.text}\nout = net.{kept}",
+                        value_of(self.bench, f"net.{kept}"),
+                    )
+                    self.bench.space["out"] = out
+                outputs = list(outputs_of(out, returned(forward), self.bench))
+                ready = replace(with_target, run=text, sure=call.sure)
+                yield from self._backwards(ready, form, call, outputs, takes_target)
+                if enough >= ENOUGH_FORWARDS:
+                    break
+
+    def _kept(self) -> str:
+        """The attribute in which a forward pass that returns nothing keeps its output."""
+        held = getattr(self.bench.space.get("net"), "__dict__", {})
+        return next((n for n, v in held.items() if role(n) == "prediction" and is_filled(v)), "")
+
+    def _pool(self, reading: Reading) -> Pool:
+        named = {"T": "T"}
+        roles = {"inputs": ["x"]}
+        if self.taken:
+            named |= self.taken
+        elif "params" in reading.roots:
+            roles["parameters"] = ["params"]
+            named["params"] = "params"
+        return Pool(named, roles, dict(self.aliases))
+
+    # The loss and the backward pass.
+
+    def _backwards(
+        self,
+        reading: Reading,
+        form: Form,
+        forward: Call | None,
+        outputs: list[Output],
+        has_target: bool = False,
+    ) -> Iterator[Reading]:
+        backward = self.candidate.backward
+        pool = self._results(reading, forward, outputs)
+
+        def takes(kind: str, function: Function) -> bool:
+            needed, given = arguments(function, method=self.method)
+            names = [*needed, *(n for n in given if kind == "target")]
+            known = self._for(function, pool).named
+            return any(pool.role(n) == kind for n in names if n not in known)
+
+        upstream = takes("upstream", backward)
+        target = any(takes("target", f) for _, f in self.candidate.losses)
+        target = target or takes("target", backward)
+        wanted: list[tuple[str, int | None]] = [("", None)]
+        if not has_target and (target or (upstream and self.candidate.losses)):
+            first = outputs[0] if outputs else None
+            wanted = [*([("", None)] if upstream else []), *self._targets(form, first)]
+        alike = Alike()
+        for text, axis in wanted:
+            ready = _with_target(reading, text, axis) if text else reading
+            if text and outputs:
+                ready = replace(ready, fits=self._fits(ready, outputs))
+            given = bool(text) or has_target
+            pool.roles["target"] = ["y"] if given else []
+            yield from alike.watch(
+                self._with_target(ready, pool, outputs, given, upstream), self.failures
+            )
+            if alike.enough:
+                return
+
+    def _fits(self, reading: Reading, outputs: list[Output]) -> bool:
+        """Whether the targets have the shape of an output, so that nothing is broadcast."""
+        self.bench.runs(reading.begin, self.failures)
+        shape = value_of(self.bench, "np.shape(y)")
+        return any(shape == output.shape for output in outputs)
+
+    def _results(self, reading: Reading, forward: Call | None, outputs: list[Output]) -> Pool:
+        """What the backward pass and the losses can be given."""
+        pool = self._pool(reading)
+        if forward is None or self.candidate.forward is None:
+            return pool
+        names = returned(self.candidate.forward)
+        elements = elements_of(self.bench.space.get("out"), names)
+        pool.named |= dict(forward.given)
+        pool.named |= {_bare(n): t for n, t in elements if n}
+        pool.named |= {n: t for n, t in elements if n}
+        if whole := returned_name(self.candidate.forward):
+            pool.named[whole] = "out"
+        pool.named |= self._at_call_sites(elements)
+        pool.roles["prediction"] = [o.raw for o in outputs]
+        caches = [t for n, t in elements if role(n) == "cache"]
+        pool.roles["cache"] = caches or ["out", *(t for _, t in reversed(elements))]
+        return pool
+
+    def _with_target(
+        self,
+        reading: Reading,
+        pool: Pool,
+        outputs: list[Output],
+        target: bool,
+        takes_upstream: bool,
+    ) -> Iterator[Reading]:
+        backward = self.candidate.backward
+        losses = list(self._losses(reading, pool)) if target else []
+        ups: list[tuple[str, str, str, bool]] = [("", "", "", False)]
+        if takes_upstream:
+            if target:  # only outputs that the targets fit
+                self.bench.runs(f"{reading.begin}\n{reading.run}", self.failures)
+                outputs = [o for o in outputs if value_of(self.bench, hot(o)) is not None]
+            ups = list(upstreams(outputs, [loss[:2] for loss in losses], target))
+        for up, loss, said, needs in ups:
+            if up:
+                pool.roles["upstream"] = ["d"]
+            own = self._for(backward, pool)
+            for call in calls(backward, self.prefix, own, method=self.method, most=12):
+                run = f"{up}\nback = {call.text}".strip()
+                for loss_text, loss_said, guessed in self._loss_texts(
+                    loss, losses, takes_upstream, reading, run, outputs, target
+                ):
+                    self._order += 1
+                    yield replace(
+                        reading,
+                        loss=loss_text,
+                        gradient=run,
+                        back_names=tuple(self._returned(backward)),
+                        said=(
+                            *reading.said,
+                            f"loss: {said or loss_said}",
+                            f"gradient: {call.text}",
+                        ),
+                        needs_agreement=needs or guessed or not (call.sure and reading.sure),
+                        order=self._order,
+                    )
+
+    def _returned(self, function: Function, depth: int = 0) -> list[str]:
+        """The names that a function returns; where it returns what another of them does, those."""
+        own: dict[str, ast.AST] = dict(self.slices.definitions)
+        if self.candidate.owner is not None:
+            own |= methods(self.candidate.owner, self.classes)
+        for part in ast.walk(function):
+            call = part.value if isinstance(part, ast.Return) else None
+            if isinstance(call, ast.Call) and depth < DEEPEST_RETURN:
+                other = own.get(getattr(call.func, "attr", getattr(call.func, "id", "")))
+                if isinstance(other, ast.FunctionDef) and other is not function:
+                    return self._returned(other, depth + 1)
+        return returned(function)
+
+    def _at_call_sites(self, elements: list[tuple[str, str]]) -> dict[str, str]:
+        """Arguments of the backward pass and the losses that are given results of the forward one.
+
+        That is so where the file's own calls of them name what its call of the forward pass gave.
+        """
+        found: dict[str, str] = {}
+        forward = self.candidate.forward
+        assert forward is not None
+        given: dict[str, str] = {}
+        whole: dict[str, str] = {}
+        for names in self.slices.results_of(forward.name, method=self.method):
+            if len(names) == len(elements):
+                given |= {n: t for n, (_, t) in zip(names, elements, strict=True) if n}
+            elif len(names) == 1:
+                whole[names[0]] = "out"
+        given = whole | given
+        for function in self.used:
+            needed, optional = arguments(function, method=self.method)
+            every = [*needed, *optional]
+            for call in self.slices.calls_of(function.name):
+                words = dict(zip(every, call.args, strict=False))
+                words |= {k.arg: k.value for k in call.keywords if k.arg}
+                for name, value in words.items():
+                    named = isinstance(value, ast.Name) and value.id in given
+                    if named and role(name) != "upstream":
+                        found[name] = given[value.id]  # type: ignore[attr-defined]
+                        self._sited.add((function.name, name))
+        return found
+
+    def _for(self, function: Function, pool: Pool) -> Pool:
+        """What one function can be given: its targets are the data's, and no result of the model's.
+
+        A forward pass may call its output `y`, as the losses and the backward pass call the
+        targets. Such an argument is the output only where a call in the file says so, or where
+        there are other targets, or an upstream gradient, beside it.
+        """
+        needed, optional = arguments(function, method=self.method)
+        every = [*needed, *optional]
+        kinds = {name: pool.role(name) for name in every}
+        aims = [name for name in every if kinds[name] == "target"]
+        beside = "prediction" not in kinds.values() and (
+            len(aims) > 1 or "upstream" in kinds.values()
+        )
+        drop = {
+            name
+            for name in aims
+            if str(pool.named.get(name, "")).startswith("out")
+            and (function.name, name) not in self._sited
+            and not (beside and len(name) <= LONGEST_LETTER)
+        }
+        if not drop:
+            return pool
+        return replace(pool, named={n: t for n, t in pool.named.items() if n not in drop})
+
+    def _loss_texts(
+        self,
+        loss: str,
+        losses: list[tuple[str, str, bool]],
+        takes_upstream: bool,
+        reading: Reading,
+        run: str,
+        outputs: list[Output],
+        target: bool,
+    ) -> Iterator[tuple[str, str, bool]]:
+        """Statements that leave the loss, what a reader is told, and whether it is a guess."""
+        if takes_upstream:
+            yield loss, "", False
+            return
+        try:
+            self.bench.run(f"{reading.begin}\n{reading.run}\n{run}")
+        except CheckError as problem:
+            self.failures.append(str(problem))
+            return
+        back = self.bench.space.get("back")
+        own = scalar(back, returned(self.candidate.backward), "back")
+        if own:
+            yield f"{run}\nloss = {own}", f"{own} of {self.candidate.backward.name}", False
+        if self.candidate.forward is not None:
+            out = self.bench.space.get("out")
+            if found := scalar(out, returned(self.candidate.forward), "out"):
+                yield f"loss = {found}", f"{found} of {self.candidate.forward.name}", False
+        for text, said, sure in losses:
+            yield text.replace(AFTER, f"{run}\n"), said, not sure
+        for attribute in ("loss", "_loss", "cost", "total_loss", "error", "E"):
+            if self.method and is_scalar(value_of(self.bench, f"net.{attribute}")):
+                yield f"{run}\nloss = net.{attribute}", f"net.{attribute}", False
+        if not losses and not own and target:
+            for output in outputs:
+                yield from implicit(output)
+
+    def _losses(self, reading: Reading, pool: Pool) -> Iterator[tuple[str, str, bool]]:
+        """Calls of the file's loss functions that give a number, and whether they are no guess.
+
+        A function of the file may be the loss of something else; a method is the network's.
+        """
+        for prefix, function in self.candidate.losses:
+            if prefix == "net." and not self.method:
+                continue
+            found = False
+            for wrap in ("{}", "[{}]"):
+                own = self._for(function, pool)
+                for call in calls(function, prefix, own, method=prefix == "net.", most=8):
+                    text = call.text
+                    if not call.given:
+                        yield f"{AFTER}loss = {text}", text, prefix == "net."
+                        found = True
+                        break
+                    if wrap != "{}":
+                        words = ", ".join(
+                            wrap.format(v) if v in ("x", "y") else v for v in call.given.values()
+                        )
+                        text = f"{prefix}{function.name}({words})"
+                    try:
+                        self.bench.run(f"{reading.begin}\n{reading.run}\nloss = {text}")
+                    except CheckError:
+                        continue
+                    value = self.bench.space.get("loss")
+                    where = scalar(value, returned(function), "loss")
+                    if not where or not is_finite(value_of(self.bench, where)):
+                        continue
+                    tail = "" if where == "loss" else f"\nloss = {where}"
+                    yield f"loss = {text}{tail}", text, prefix == "net." and call.sure
+                    found = True
+                if found:
+                    break
+
+
+def _with_target(reading: Reading, target: str, axis: int | None) -> Reading:
+    steps = (*reading.steps, ("y", axis)) if axis is not None else reading.steps
+    if target and TENSORS in reading.data:
+        target = f"torch.as_tensor({target})"
+    return (
+        replace(reading, data=f"{reading.data}\ny = {target}", steps=steps) if target else reading
+    )
+
+
+def _bare(name: str) -> str:
+    """A name without the mark of several: `z` for `z_s` and for `zs`."""
+    return name.removesuffix("_s").removesuffix("s") or name

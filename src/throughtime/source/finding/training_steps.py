@@ -1,0 +1,388 @@
+"""The training steps of a file: lines that hold a forward pass, a loss and a gradient.
+
+A step may stand in a loop at the top of a script, in a function or in a method; what is given to
+these by the file's own calls of them comes before the step.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from throughtime.source.finding.candidates import arguments
+from throughtime.source.meanings import BACKWARD, FORWARD, LOSS, size_kind
+from throughtime.source.pairing import PREFIX, SUFFIX, WORDS_IN_D
+from throughtime.source.slices import names_set, reaches_out
+
+LOSS_NAME = re.compile(
+    r"(?i:loss|cost|entropy|err(or)?$|_err|objective|nll|mse|^obj$|criterion)|^_?[LJE]$"
+)
+RUNNING = re.compile(
+    r"smooth|total|epoch|running|avg|mean|history|list|losses|train|best|old", re.I
+)
+OPTIMISER = re.compile(r"optim|update|step$|adam|sgd|adagrad|rmsprop|apply", re.I)
+FEWEST_GRADIENTS = 3  # names of gradients that a loop has to set, to be taken for a training loop
+DEEPEST_CALLERS = 3  # functions that call the next one, whose statements come before a step
+MOST_CALLERS = 2  # calls of one function that are followed
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+@dataclass(frozen=True)
+class Region:
+    """One training step.
+
+    Args:
+        name: as a message calls it.
+        body: its statements.
+        before: statements that come before it: those at the top of the file, and those in the
+            functions and loops around it.
+        given: whether the user gave its lines, so that none is left out.
+        owner: the class whose method it stands in, if that is not made before.
+        made: statements of the user's own, run as they stand after those before.
+    """
+
+    name: str
+    body: tuple[ast.stmt, ...]
+    before: tuple[ast.stmt, ...]
+    given: bool
+    owner: str = ""
+    made: str = ""
+
+
+def regions(tree: ast.Module) -> list[Region]:
+    """The training steps of a file, the innermost first that hold a whole one."""
+    found: list[Region] = []
+    for body, before, place, owner in _loops(tree, tree.body, ()):
+        cut = _without_update(body)
+        named = set().union(*(names_set(node) for node in cut or body))
+        lossy = any(LOSS_NAME.search(n) and not is_gradient(n) for n in named)
+        if _moves_within(cut):
+            continue  # several training steps, one after another
+        if not place.startswith("the loop"):  # a function that makes its own model and data
+            first = next((n for n, node in enumerate(cut) if _is_pass(node)), 0)
+            before, cut = (*before, *cut[:first]), cut[first:]
+        if len(cut) > 1 and lossy and gradients_in(cut) >= FEWEST_GRADIENTS:
+            found.append(Region(place, tuple(cut), tuple(before), False, owner))
+        elif lossy and (first := _first_update(body)) and len(body[:first]) > 1:
+            # The gradient is kept by what gives the loss, and an update is called after it.
+            kept = [node for node in body[:first] if not _is_idle(node)]
+            found.append(Region(place, tuple(kept), tuple(before), False, owner))
+    return found
+
+
+def region_of_lines(tree: ast.Module, first: int, last: int) -> Region | None:
+    """The statements between two lines, counted as in the file; None where there are none."""
+    body, before = _within(tree.body, (), first, last)
+    if len(body) == 1 and isinstance(body[0], ast.For | ast.While) and gradients_in(body) > 1:
+        loop = body[0]
+        inner = [*before, *_header(loop)]
+        return Region(
+            f"lines {first}-{last}", tuple(_without_update(loop.body)), tuple(inner), False
+        )
+    return Region(f"lines {first}-{last}", tuple(body), tuple(before), True) if body else None
+
+
+def regions_of_text(tree: ast.Module, text: str) -> list[Region]:
+    """Statements of the user's own as a step: those that make a model and data come before it.
+
+    Where the step begins is not said: the first call of a pass by name is tried first, and then
+    every other statement. None where they hold no loss.
+    """
+    try:
+        nodes = ast.parse(text).body
+    except SyntaxError:
+        return []
+    setting = [n for n, node in enumerate(nodes) if "loss" in names_set(node)]
+    if not setting:
+        return []
+    before = tuple(node for node in _flat(tree.body) if not isinstance(node, DEFINITIONS))
+    named = [n for n, node in enumerate(nodes) if _is_pass(node) or n == setting[0]]
+    found = []
+    for first in dict.fromkeys([named[0], *range(setting[0], -1, -1)]):
+        made = "\n".join(ast.unparse(node) for node in nodes[:first])
+        found.append(Region("your lines", tuple(nodes[first:]), before, True, made=made))
+    return found
+
+
+def _is_pass(node: ast.stmt) -> bool:
+    """Whether a statement calls what is named as a forward pass, a loss or a backward pass."""
+    calls = [part.func for part in ast.walk(node) if isinstance(part, ast.Call)]
+    names = [getattr(func, "attr", getattr(func, "id", "")) for func in calls]
+    return any(FORWARD.match(n) or LOSS.match(n) or BACKWARD.match(n) for n in names)
+
+
+def _within(
+    body: Sequence[ast.stmt], before: tuple[ast.stmt, ...], first: int, last: int
+) -> tuple[list[ast.stmt], tuple[ast.stmt, ...]]:
+    inside = [n for n in body if n.lineno >= first and (n.end_lineno or n.lineno) <= last]
+    if inside:
+        earlier = [n for n in body if n.lineno < inside[0].lineno]
+        return inside, (*before, *earlier)
+    for n, node in enumerate(body):
+        if node.lineno <= first and (node.end_lineno or node.lineno) >= last:
+            inner = getattr(node, "body", None)
+            if inner:
+                return _within(inner, (*before, *body[:n], *_header(node)), first, last)
+    return [], before
+
+
+Placed = tuple[Sequence[ast.stmt], tuple[ast.stmt, ...], str, str]
+
+
+def _loops(
+    tree: ast.Module, body: Sequence[ast.stmt], before: tuple[ast.stmt, ...], owner: str = ""
+) -> Iterator[Placed]:
+    """Bodies of loops and functions, inner ones first.
+
+    With each comes what stands before it, a name, and the class whose object `self` must be made.
+    """
+    for n, node in enumerate(body):
+        inner = getattr(node, "body", None)
+        if not inner or isinstance(inner, ast.AST):
+            continue
+        if isinstance(node, ast.ClassDef):
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef):
+                    yield from _of_function(tree, method, node.name)
+        elif isinstance(node, ast.FunctionDef):
+            yield from _of_function(tree, node, "")
+        else:
+            around = (*before, *body[:n], *_header(node))
+            yield from _loops(tree, inner, around, owner)
+            if isinstance(node, ast.If):
+                yield from _loops(tree, node.orelse, around, owner)
+            if isinstance(node, ast.For | ast.While):
+                yield inner, around, f"the loop of line {node.lineno}", owner
+
+
+def _of_function(tree: ast.Module, node: ast.FunctionDef, owner: str) -> Iterator[Placed]:
+    """The steps in a function, once for each of the ways in which the file calls it."""
+    for before, made in _before_function(tree, node, owner):
+        yield from _loops(tree, node.body, before, "" if made else owner)
+        yield node.body, before, f"{node.name} of line {node.lineno}", "" if made else owner
+
+
+def _before_function(
+    tree: ast.Module, node: ast.FunctionDef, owner: str, depth: int = 0
+) -> list[tuple[tuple[ast.stmt, ...], bool]]:
+    """What is set when a function is run: by its callers, by their callers, and its defaults.
+
+    With each comes whether `self` is among it.
+    """
+    found: list[tuple[tuple[ast.stmt, ...], bool]] = []
+    needed, optional = arguments(node, method=bool(owner))
+    for earlier, call, inside in _calls(tree, node.name) if depth < DEEPEST_CALLERS else ():
+        words = dict(zip([*needed, *optional], call.args, strict=False))
+        words |= {k.arg: k.value for k in call.keywords if k.arg}
+        lines = [f"{name} = {ast.unparse(value)}" for name, value in words.items()
+                 if ast.unparse(value) != name]  # fmt: skip
+        target = call.func.value if isinstance(call.func, ast.Attribute) else None
+        if owner and target is not None:
+            if ast.unparse(target).startswith(("self", "super")):
+                continue
+            lines.insert(0, f"self = {ast.unparse(target)}")
+        own = (*_defaults(node, set(words)), *ast.parse("\n".join(lines)).body)
+        if inside is None:
+            found.append(((*earlier, *own), bool(owner and target is not None)))
+            continue
+        outer, inner_owner = inside
+        for before, _ in _before_function(tree, outer, inner_owner, depth + 1)[:1]:
+            found.append(((*before, *earlier, *own), bool(owner and target is not None)))
+        if len(found) >= MOST_CALLERS:
+            break
+    if not found:
+        top = tuple(n for n in _flat(tree.body) if not isinstance(n, DEFINITIONS))
+        found.append(((*top, *_defaults(node, set())), False))
+    return found[:MOST_CALLERS]
+
+
+Inside = tuple[ast.FunctionDef, str] | None
+
+
+def _calls(tree: ast.Module, name: str) -> Iterator[tuple[tuple[ast.stmt, ...], ast.Call, Inside]]:
+    """Calls of a function: what stands before each, in the function or file that it is in."""
+
+    def within(
+        body: Sequence[ast.stmt], before: tuple[ast.stmt, ...], inside: Inside
+    ) -> Iterator[tuple[tuple[ast.stmt, ...], ast.Call, Inside]]:
+        for n, node in enumerate(body):
+            earlier = (*before, *(m for m in body[:n] if not isinstance(m, DEFINITIONS)))
+            if isinstance(node, ast.ClassDef):
+                for method in node.body:
+                    if isinstance(method, ast.FunctionDef) and method.name != name:
+                        yield from within(method.body, (), (method, node.name))
+            elif isinstance(node, ast.FunctionDef):
+                if node.name != name:
+                    yield from within(node.body, (), (node, ""))
+            elif isinstance(getattr(node, "body", None), list):
+                for field in ("body", "orelse"):
+                    inner = getattr(node, field, [])
+                    yield from within(inner, (*earlier, *_header(node)), inside)
+            else:
+                for part in ast.walk(node):
+                    called = part.func if isinstance(part, ast.Call) else None
+                    if called is not None and name == getattr(
+                        called, "attr", getattr(called, "id", "")
+                    ):
+                        assert isinstance(part, ast.Call)
+                        yield earlier, part, inside
+
+    yield from within(tree.body, (), None)
+
+
+def _flat(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements, those under `if __name__ == "__main__":` in their place."""
+    for node in body:
+        if isinstance(node, ast.If) and "__name__" in ast.dump(node.test):
+            yield from node.body
+        else:
+            yield node
+
+
+def _header(node: ast.stmt) -> list[ast.stmt]:
+    """What a loop or function sets before its body: the first of a loop, defaults."""
+    if isinstance(node, ast.For):
+        return [ast.copy_location(ast.For(node.target, node.iter, [ast.Break()], []), node)]
+    if isinstance(node, ast.FunctionDef):
+        return _defaults(node, set())
+    if isinstance(node, ast.With):
+        return [
+            ast.copy_location(ast.Assign([item.optional_vars], item.context_expr), node)
+            for item in node.items
+            if item.optional_vars is not None
+        ]
+    return []
+
+
+def _defaults(node: ast.FunctionDef, known: set[str]) -> list[ast.stmt]:
+    given = node.args.defaults
+    named = node.args.args[len(node.args.args) - len(given) :]
+    lines = [
+        f"{a.arg} = {ast.unparse(d)}"
+        for a, d in zip(named, given, strict=True)
+        if a.arg not in known
+    ]
+    return ast.parse("\n".join(lines)).body
+
+
+def is_gradient(name: str) -> bool:
+    """Whether a name is one of a gradient."""
+    name = name.rpartition(".")[2]
+    if WORDS_IN_D.match(name):
+        return False
+    return bool(PREFIX.match(name) or SUFFIX.search(name)) and len(name) > 1
+
+
+def _names(node: ast.stmt) -> set[str]:
+    """The names that a statement sets, those of attributes and keys too."""
+    found = set(names_set(node))
+    for part in ast.walk(node):
+        if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store):
+            found.add(part.attr)
+        if isinstance(part, ast.Subscript) and isinstance(part.ctx, ast.Store):
+            inner = part.value
+            key = part.slice.value if isinstance(part.slice, ast.Constant) else ""
+            found.add(str(key))
+            if isinstance(inner, ast.Attribute):
+                found.add(inner.attr)
+    return found
+
+
+def gradients_in(body: Iterable[ast.stmt]) -> int:
+    """How many gradients statements set; a call of a backward pass counts as enough."""
+    names = set()
+    for node in body:
+        names |= {name for name in _names(node) if is_gradient(name)}
+        for part in ast.walk(node):
+            if isinstance(part, ast.Call):
+                name = getattr(part.func, "attr", getattr(part.func, "id", ""))
+                backward = re.search("back|bptt", name, re.I)
+                if BACKWARD.match(name) and (backward or not OPTIMISER.search(name)):
+                    return FEWEST_GRADIENTS
+    return len(names)
+
+
+def _first_update(body: Sequence[ast.stmt]) -> int:
+    """The place of the first statement that calls an update; 0 where there is none."""
+    for n, node in enumerate(body):
+        if isinstance(node, ast.Expr) and _is_update(node):
+            return n
+    return 0
+
+
+def _without_update(body: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """A step's statements before its clip and update, without those that print or plot."""
+    working = [
+        n
+        for n, node in enumerate(body)
+        if gradients_in([node]) and not _is_update(node) and not _is_reset(node)
+    ]
+    kept: list[ast.stmt] = []
+    for node in body[: working[-1] + 1 if working else 0]:
+        if not _is_idle(node):
+            kept.append(node)
+    return kept
+
+
+def _moves_within(body: Iterable[ast.stmt]) -> bool:
+    """Whether a loop among statements moves parameters each time: then they are several steps."""
+    return any(
+        isinstance(part, ast.Expr | ast.AugAssign | ast.Assign)
+        and _is_update(part)
+        and "clip" not in ast.unparse(part)
+        for node in body
+        if isinstance(node, ast.For | ast.While)
+        for part in ast.walk(node)
+    )
+
+
+def _is_idle(node: ast.stmt) -> bool:
+    """Whether a statement only shows something, or leaves the loop."""
+    if isinstance(node, ast.If) and not any(is_gradient(n) for n in names_set(node)):
+        leaves = isinstance(node.body[0], ast.Continue | ast.Break | ast.Return | ast.Raise)
+        return reaches_out(node) or leaves
+    return isinstance(node, ast.Expr) and reaches_out(node)
+
+
+def _is_reset(node: ast.stmt) -> bool:
+    """Whether a statement sets gradients to zero."""
+    if isinstance(node, ast.AugAssign):
+        return isinstance(node.op, ast.Mult) and isinstance(node.value, ast.Constant)
+    text = ast.unparse(node.value) if isinstance(node, ast.Assign) else ""
+    return "zeros" in text or text in ("0", "0.0")
+
+
+def _is_update(node: ast.stmt) -> bool:
+    """Whether a statement clips gradients or moves parameters."""
+    text = ast.unparse(node)
+    if isinstance(node, ast.For) and "reversed" not in text and re.search(r"clip|zip\(", text):
+        return True
+    if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Sub | ast.Add):
+        target = ast.unparse(node.target)
+        return _has_rate(node) and not is_gradient(target)
+    if isinstance(node, ast.Assign | ast.Expr) and isinstance(node.value, ast.Call):
+        called = [node.value.func]
+        if isinstance(node.value.func, ast.Attribute):
+            called.append(node.value.func.value)
+        names = [getattr(c, "attr", getattr(c, "id", "")) for c in called]
+        backward = re.search("back|bptt|grad", names[0], re.I)
+        if isinstance(node, ast.Assign) and names[0] == "step" and not _has_rate(node):
+            return any(OPTIMISER.search(name) for name in names[1:])  # else that of a cell
+        return not backward and any(
+            "clip" in name.lower() or OPTIMISER.search(name) for name in names
+        )
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):
+        target = ast.unparse(node.targets[0])
+        return _has_rate(node.value) and not is_gradient(target)
+    return False
+
+
+def _has_rate(node: ast.AST) -> bool:
+    """Whether a learning rate is read."""
+    return any(
+        size_kind(getattr(part, "id", getattr(part, "attr", ""))) == "rate"
+        for part in ast.walk(node)
+        if isinstance(part, ast.Name | ast.Attribute)
+    )

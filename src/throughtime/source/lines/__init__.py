@@ -1,0 +1,1 @@
+"""What each line of a user's backward pass computes, and which line is wrong."""

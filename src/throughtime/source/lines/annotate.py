@@ -1,0 +1,522 @@
+"""What each line of a user's backward pass computes, which line is wrong, and what it should be."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from throughtime.arrays import Array, refuse
+from throughtime.derivatives import derivative
+from throughtime.gradcheck import CheckError, Report
+from throughtime.source.edits.unclipped import without_clips
+from throughtime.source.events import Event, Instrumented, Place
+from throughtime.source.lines.first_wrong import Fault, Search
+from throughtime.source.lines.line_changes import changes_of
+from throughtime.source.lines.matching import SEVERAL, Match, Reading
+from throughtime.source.lines.truths import PLACE, Truths
+from throughtime.source.probes import Site
+from throughtime.source.recipe import Program
+from throughtime.source.tolerances import (
+    CLOSE_ENOUGH,
+    ERROR_BARS,
+    FEW_STEPS,
+    LONGEST_NAME,
+    MANY_STEPS,
+    NAMED_FACTOR,
+)
+
+Status = Literal["right", "wrong", "follows", "unknown"]
+CLIPPED = "it is clipped here"
+ONLY_CLIPPED = "it was right before this line, which clips it"
+WORST: tuple[Status, ...] = ("wrong", "follows", "right", "unknown")
+
+
+@dataclass(frozen=True)
+class LineFinding:
+    """What is known of one line of a backward pass.
+
+    Attributes:
+        path, line, last_line: where it is.
+        function: which function it is in.
+        target: what it assigns to, as written.
+        status: "right": what it assigns is the derivative that `meaning` names. "wrong": it is
+            not, and with the true value in its place wrong gradients become right. "follows":
+            wrong because of lines that are; right once they are mended. "unknown": it matches no
+            derivative, and nothing shows whether it should; with `expected`, true values there
+            mend something, but it is made of what is unknown too (`doubtful`).
+        meaning: of a right line, as "∂L/∂c_t"; "" where there is none.
+        expected: of a wrong line, what it should be.
+        noticed: of a wrong line, what its values are instead, and what would make them right.
+        edit: of a wrong line, an expression or statement and what would be right in its place;
+            None where no small change was found.
+        others: further edits with the same values, as with another size of the same number.
+        doubtful: the lines of operands that match no derivative: the fault may be in one of these.
+        mended: the parameters whose gradients become right, or nearer to it, with the true value.
+        order: by which the wrong lines run: the first is where to begin; 0 for others.
+    """
+
+    path: Path
+    line: int
+    last_line: int
+    function: str
+    target: str
+    status: Status
+    meaning: str = ""
+    expected: str = ""
+    noticed: tuple[str, ...] = ()
+    edit: tuple[str, str] | None = None
+    others: tuple[tuple[str, str], ...] = ()
+    doubtful: tuple[int, ...] = ()
+    mended: tuple[str, ...] = ()
+    order: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+def annotate(
+    program: Program, report: Report | None = None, *, length: int | None = None
+) -> tuple[LineFinding, ...]:
+    """What each line of the backward pass is, in the order of lines.
+
+    The derivative of the loss by every value of the forward pass is measured, and the values of
+    the backward pass are looked up among them. No line is called wrong where the gradient is
+    right.
+
+    Args:
+        program: a file with its recipe.
+        report: what a check found; where it agrees, no line is looked for that is wrong.
+        length: the number of steps; None: a few, or as many as show that a gradient is wrong.
+
+    Raises:
+        CheckError: where the program cannot be run, or is too long to look at every value.
+    """
+    wrong = report is None or report.verdict != "agree"
+    chosen, shown = at_few_steps(program, length)
+    if not (wrong and shown):
+        return _looked_at(chosen, False).all()
+    free, clipping = without_clips(chosen)
+    findings = _looked_at(free, True).all()
+    return _with_clips(findings, chosen, free, clipping) if clipping else findings
+
+
+def _with_clips(
+    findings: Sequence[LineFinding],
+    program: Program,
+    free: Program,
+    lines: Sequence[tuple[Path, int]],
+) -> tuple[LineFinding, ...]:
+    """With lines that clip what was the gradient, or would be."""
+    last = max((finding.order for finding in findings), default=0)
+    found = list(findings)
+    texts = program.texts()
+    clipped, whole = program.gradient(), free.gradient()
+    mended = tuple(name for name in whole if not np.array_equal(clipped[name], whole[name]))
+    noticed = CLIPPED if any(finding.expected for finding in findings) else ONLY_CLIPPED
+    for number, (path, line) in enumerate(lines, start=1):
+        code = texts[path].split("\n")[line - 1].strip()
+        own = [f for f in findings if (f.path, f.line) == (path, line)]
+        found = [f for f in found if f not in own]
+        found.append(
+            LineFinding(
+                path, line, line, own[0].function if own else "", own[0].target if own else code,
+                "wrong", expected="what it was before", noticed=(noticed,),
+                mended=mended if noticed == ONLY_CLIPPED else (), order=last + number,
+            )
+        )  # fmt: skip
+    return tuple(sorted(found, key=lambda f: (str(f.path), f.line)))
+
+
+def suspected(program: Program) -> list[LineFinding]:
+    """The faults in the order in which they run; several of one line one by one.
+
+    Raises:
+        CheckError: as `annotate`.
+    """
+    chosen, shown = at_few_steps(program, None)
+    return _looked_at(without_clips(chosen)[0], True).of_faults() if shown else []
+
+
+def _looked_at(program: Program, with_faults: bool) -> _Findings:
+    code = Instrumented(program)
+    if not code.probes.sites:
+        refuse("the program", "a file with functions", "none", error=CheckError)
+    with code.program.entered():  # once for all its evaluations, which are many
+        search = Search(code, Truths(code))
+        return _Findings(search, search.faults() if with_faults else [])
+
+
+def at_few_steps(program: Program, length: int | None) -> tuple[Program, bool]:
+    """The program at as few steps as show that its gradient is wrong, and whether it is."""
+    if length is not None:
+        program = program.at_length(length)
+    if length is not None or program.length is None:
+        return program, _is_wrong(program)
+    shown: list[Program] = []
+    for number in sorted({min(few, program.length) for few in (FEW_STEPS, *MANY_STEPS)}):
+        try:
+            chosen = program.at_length(number)
+            if _is_wrong(chosen):
+                return chosen, True
+            shown.append(chosen)
+        except CheckError:  # as where the file expects so many steps as it was made for
+            continue
+    if not shown:
+        return program, _is_wrong(program)
+    return shown[0], False
+
+
+def _is_wrong(program: Program) -> bool:
+    """Whether a parameter's gradient, along one direction, is plainly not the loss's slope."""
+    with program.entered():
+        return _differs(program)
+
+
+def _differs(program: Program) -> bool:
+    gradient = program.gradient()
+    for name, value in program.parameters.items():
+        before = value.copy()
+        along = np.random.default_rng(value.size).standard_normal(value.shape)
+
+        def loss(step: float, value: Array = value, before: Array = before) -> Any:
+            value[...] = before + step * along  # noqa: B023
+            return program.loss()
+
+        try:
+            found = derivative(loss, 0.0)
+        finally:
+            value[...] = before
+        if gradient[name].shape != value.shape:
+            return True
+        given = float(np.sum(gradient[name] * along))
+        off = abs(given - found.value)
+        if off > ERROR_BARS * found.error + CLOSE_ENOUGH[-1] * abs(found.value):
+            return True
+    return False
+
+
+def first_wrong(findings: Sequence[LineFinding]) -> LineFinding | None:
+    """The wrong line that runs first, or the first doubtful one; None where there is neither."""
+    wrong = [finding for finding in findings if finding.status == "wrong"]
+    doubtful = [finding for finding in findings if finding.expected]
+    return min(wrong or doubtful, key=lambda finding: finding.order, default=None)
+
+
+class _Findings:
+    """Puts into words what a search has found."""
+
+    def __init__(self, search: Search, faults: Sequence[Fault]) -> None:
+        self.search, self.faults = search, faults
+        self.end = (faults and search.run(search.values_of_all(faults))) or search.start
+        self.steps = search.code.program.length
+
+    def all(self) -> tuple[LineFinding, ...]:
+        """One for each line."""
+        with self.search.code.program.entered():
+            return self._all()
+
+    def of_faults(self) -> list[LineFinding]:
+        """One for each fault."""
+        with self.search.code.program.entered():
+            found = [self._of_fault(fault, n) for n, fault in enumerate(self.faults, start=1)]
+            for number, fault in enumerate(self.faults):
+                if found[number].edit is None:
+                    found += self._in_series(fault, found[number])
+            return found
+
+    def _in_series(self, fault: Fault, finding: LineFinding) -> list[LineFinding]:
+        """A line that a wrong one is made of and that is wrong too: neither shows alone.
+
+        Only a variable whose name says what it should be, and which a small change makes that.
+        """
+        for hypothesis in self.search.made_of(fault):
+            other = Fault(hypothesis, fault.before, fault.before, fault.mended)
+            changes, words = changes_of(self.search, self.faults, other)
+            if not changes:
+                continue
+            site = self.search.code.probes.sites[hypothesis.place[0]]
+            own = replace(_finding(site, "wrong"), noticed=(words,), edit=changes[0],
+                          others=tuple(changes[1:]), expected="as named")  # fmt: skip
+            then, _ = changes_of(self.search, [*self.faults, other], fault)
+            if not then:
+                continue
+            return [own, replace(finding, edit=then[0], others=tuple(then[1:]))]
+        return []
+
+    def _all(self) -> tuple[LineFinding, ...]:
+        by_line: dict[tuple[Path, int], list[LineFinding]] = defaultdict(list)
+        faulty = {fault.hypothesis.place for fault in self.faults}
+        for place, events in self.search.start.events.items():
+            site = events[0].site
+            shown = site.assigns or site.kind == "added"
+            if shown and place in self.search.carried and place not in faulty:
+                found = self._of_place(place, events)
+                if found is not None:
+                    by_line[site.path, site.line].append(found)
+        for order, fault in enumerate(self.faults, start=1):
+            found = self._of_fault(fault, order)
+            by_line[found.path, found.line].append(found)
+        return tuple(
+            _of_line(by_line[key]) for key in sorted(by_line, key=lambda k: (str(k[0]), k[1]))
+        )
+
+    def _of_place(self, place: Place, events: Sequence[Event]) -> LineFinding | None:
+        site = events[0].site
+        if not any(event.value.any() for event in events):
+            return None
+        readings = self.search.meanings.readings(events)
+        finding = _finding(site, "unknown")
+        if readings:
+            return replace(finding, status="right", meaning=self.words(readings[0], len(events)))
+        later = self.end.events.get(place, ())
+        if self.faults and later and self.search.meanings.readings(later):
+            return replace(finding, status="follows")
+        return finding
+
+    def _of_fault(self, fault: Fault, order: int) -> LineFinding:
+        hypothesis = fault.hypothesis
+        site = self.search.code.probes.sites[hypothesis.place[0]]
+        events = fault.after.events.get(hypothesis.place, ())
+        readings = self.search.meanings.readings(events)
+        expected = self.words(readings[0], len(events), own=site.path) if readings else ""
+        if not expected:
+            expected = f"∂L/∂{hypothesis.group.name or hypothesis.pairs[0][1].name}"
+        changes, words = changes_of(self.search, self.faults, fault)
+        found = replace(
+            _finding(site, "unknown" if fault.unknown else "wrong"),
+            expected=expected,
+            noticed=(*self._noticed(fault), *([words] if words else [])),
+            edit=changes[0] if changes else None,
+            others=tuple(changes[1:]),
+            doubtful=tuple(sorted({line for e in fault.unknown for line in self._made(e)})),
+            mended=fault.mended,
+            order=order,
+        )
+        return self._of_sum(found, site) if site.kind == "return" else found
+
+    def _of_sum(self, finding: LineFinding, returned: Site) -> LineFinding:
+        """Where a sum is returned by its name, the line that adds to it is wrong, no return.
+
+        Or else what that is made of, where this goes into no sum that is right.
+        """
+        sites = [
+            site
+            for site in self.search.code.probes.sites
+            if (site.path, site.function) == (returned.path, returned.function)
+        ]
+        adding = [s for s in sites if s.kind == "added" and _sum(s) == returned.text]
+        if len(adding) != 1:
+            return finding
+        own = adding[0]
+        if self._is_right(own):
+            return finding
+        right = {s.text for s in sites if s.kind == "return" and self._is_right(s)}
+        cleared = set().union(
+            *(self._read(s) for s in sites if s.kind == "added" and _sum(s) in right)
+        )
+        carried = {place[0] for place in self.search.carried}
+        made = {
+            site.line
+            for number, site in enumerate(self.search.code.probes.sites)
+            if site in sites and site.assigns and number in carried
+            and site.target.split("[")[0] in self._read(own) - cleared - {_sum(own)}
+        }  # fmt: skip
+        return replace(finding, line=own.line, last_line=own.last_line, target=own.target,
+                       status="unknown" if made else "wrong", edit=None, others=(),
+                       doubtful=tuple(sorted(made - {own.line})))  # fmt: skip
+
+    def _is_right(self, site: Site) -> bool:
+        """Whether the values at a place are derivatives that are known."""
+        return any(
+            bool(self.search.meanings.readings(events))
+            for events in self.search.start.events.values()
+            if events[0].site == site
+        )
+
+    def _read(self, site: Site) -> set[str]:
+        """The variables that a statement names."""
+        statement, _ = self.search.code.probes.statements[site.statement]
+        return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+
+    def _made(self, event: Event) -> list[int]:
+        """The lines that assign a variable of which an event is the use."""
+        lines = [
+            site.line
+            for site in self.search.code.probes.sites
+            if site.assigns
+            and site.function == event.site.function
+            and site.target.split("[")[0] == event.site.text.split("[")[0]
+        ]
+        return lines or [event.site.line]
+
+    # --- words ---
+
+    def words(self, reading: Reading, count: int, own: Path | None = None) -> str:
+        """What a reading says, as "∂L/∂c_{t−1} (line 44)"."""
+        group = reading.group
+        if group is SEVERAL:
+            return "∂L/∂ of several values, each by its own"
+        name, times = group.name, _times(reading.factor)
+        if group.kind == "whole":
+            index = next(index for index in reading.indices if index is not None)
+            return f"{times}∂L/∂{group.truths[index].name if count == 1 else 'each parameter'}"
+        where = f"line {group.site.line}" if group.site is not None else ""
+        several = len(group.truths) > 1
+        if group.kind == "use" and group.site is not None:
+            text = group.site.text
+            if not PLACE.fullmatch(text):
+                short = text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+                text = f"({short})"
+            later = _elsewhere(reading) if count > 1 else ""
+            lines = sorted({group.site.line, *(site.line for site in group.also)})
+            if len(lines) > 1:
+                where = f"lines {', '.join(map(str, lines[:-1]))} and {lines[-1]}"
+            return f"{times}∂L/∂{text} as used in {where}{later}"
+        step = _step(reading, count) if several and group.kind == "variable" else ""
+        if step and name.endswith("_"):
+            name = f"({name})"
+        words = f"{times}∂L/∂{name}{step}"
+        if group.kind == "term" and several:
+            words += ", the part of one step"
+        elif group.kind == "suffix" and count > 1:
+            words += " summed from step t on"
+        elif own is not None and group.kind == "variable" and where:
+            words += f" ({where})"
+        return words
+
+    def _noticed(self, fault: Fault) -> list[str]:
+        hypothesis, said = fault.hypothesis, []
+        events = fault.before.events[hypothesis.place]
+        if hypothesis.unchanged:
+            return ["it was right before this line, which changes it"]
+        values = [(events[n].value, truth) for n, truth in hypothesis.pairs if not truth.is_zero]
+        if not any(value.any() for value, _ in values):
+            site = self.search.code.probes.sites[hypothesis.place[0]]
+            name = site.text if site.kind == "value" else site.target
+            return [f"{name} is 0 at every step: nothing is passed on"]
+        factors = [
+            self.search.meanings.factor(np.transpose(value, hypothesis.axes), truth)
+            for value, truth in values
+        ]
+        known = [factor for factor in factors if factor is not None]
+        if len(known) == len(factors) and max(known) - min(known) < 1e-4 * abs(known[0]):
+            said.append(self._factor(known[0]))
+        elif any(factor == 1.0 for factor in factors):
+            right = [factor == 1.0 for factor in factors]
+            if all(right[1:]) or all(right[:-1]):
+                which = "last" if not right[0] else "first"
+                said.append(f"right at all steps but the {which}")
+        readings = self.search.meanings.readings(events)
+        if readings and readings[0].exact:
+            only = readings[0].group.kind in ("use", "term") and hypothesis.partial
+            if hypothesis.partial:
+                said.append(f"it is {'only ' * only}{self.words(readings[0], len(events))}")
+        elif not said:
+            said += self._difference(values, hypothesis.axes)
+        return said
+
+    def _factor(self, factor: float) -> str:
+        """A factor in words, with what has that size."""
+        if abs(factor + 1) < NAMED_FACTOR:
+            return "it has the other sign"
+        size = factor if abs(factor) > 1 else 1 / factor
+        words = f"it is {factor:.6g} times that"
+        names = []
+        if self.steps and abs(size - self.steps) < NAMED_FACTOR * size:
+            names.append("the number of steps")
+        shapes = {
+            f"an axis of {name}"
+            for name, value in self.search.code.program.parameters.items()
+            if abs(size) > 1.5 and any(abs(size - n) < NAMED_FACTOR * n for n in value.shape)
+        }
+        names += sorted(shapes)[:1]
+        if names:
+            words += f" ({abs(size):.6g} is {' or '.join(names)})"
+        return words
+
+    def _difference(self, values: Sequence[tuple[Any, Any]], axes: tuple[int, ...]) -> list[str]:
+        """Whether what lacks or is too much is a derivative by itself."""
+        for sign, words in ((1.0, "it lacks"), (-1.0, "it has once too often")):
+            common: set[tuple[int, int]] | None = None
+            first: dict[tuple[int, int], Match] = {}
+            for value, truth in values:
+                meant = self.search.truths.full(truth).reshape(-1)
+                off = sign * (meant - np.transpose(value, axes).reshape(-1))
+                if float(np.abs(off).max()) < 1e-6 * float(np.abs(truth.along).max()):
+                    continue
+                matches = [
+                    m
+                    for m in self.search.meanings.matches(off.reshape(truth.shape))
+                    if m.factor == 1.0
+                ]
+                own = {(id(m.group), id(m.axes)): m for m in matches}
+                groups = {(key[0], 0) for key in own}
+                first |= {(id(m.group), 0): m for m in matches}
+                common = groups if common is None else common & groups
+            for key in common or ():
+                group = first[key].group
+                where = f" through line {group.site.line}" if group.site else ""
+                if group.name.isidentifier():
+                    return [f"{words} ∂L/∂{group.name}{where}"]
+        return []
+
+
+def _finding(site: Site, status: Status) -> LineFinding:
+    target = site.target or ("return" if site.kind == "return" else site.text)
+    return LineFinding(site.path, site.line, site.last_line, site.function, target, status)
+
+
+def _sum(site: Site) -> str:
+    """The variable that a statement adds to, or to a part of."""
+    return site.target.split("[")[0]
+
+
+def _of_line(found: Sequence[LineFinding]) -> LineFinding:
+    """One finding for a line: the worst, and what several right ones say."""
+    worst = min(found, key=lambda finding: (WORST.index(finding.status), finding.order))
+    doubtful = [finding for finding in found if finding.expected and finding.status == "unknown"]
+    if doubtful and worst.status != "wrong":
+        worst = doubtful[0]
+    same = [finding for finding in found if finding.status == worst.status]
+    noticed = tuple(dict.fromkeys(text for finding in same for text in finding.noticed))
+    mended = tuple(dict.fromkeys(name for finding in same for name in finding.mended))
+    expected = "; ".join(dict.fromkeys(finding.expected for finding in same if finding.expected))
+    meanings = list(dict.fromkeys(finding.meaning for finding in same if finding.meaning))
+    one = len({finding.target for finding in same}) == 1
+    meaning = "; ".join(meanings[:1] if one else meanings)
+    return replace(worst, meaning=meaning, expected=expected, noticed=noticed, mended=mended)
+
+
+def _times(factor: float) -> str:
+    if factor == 1.0:
+        return ""
+    return "−" if factor == -1.0 else f"{factor:.6g} · "
+
+
+def _elsewhere(reading: Reading) -> str:
+    shift = reading.shift
+    if not shift:
+        return ""
+    return " one step later" if shift == -1 else " one step before" if shift == 1 else ""
+
+
+def _step(reading: Reading, count: int) -> str:
+    """The step of a derivative beside that of the loop it is in."""
+    if count == 1:
+        index = next(index for index in reading.indices if index is not None)
+        last = len(reading.group.truths) - 1
+        return "_T" if index == last else f"_{index + 1}" if index else "_1"
+    shift = reading.shift
+    if shift is None:
+        return ""
+    return {0: "_t", 1: "_{t−1}", -1: "_{t+1}"}.get(shift, f"_{{t−{shift}}}")
+
+
+__all__ = ["LineFinding", "annotate", "at_few_steps", "first_wrong"]

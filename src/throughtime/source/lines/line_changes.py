@@ -1,0 +1,335 @@
+"""What would be right in a wrong line: changes of its text, from the values that it should have."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from throughtime.arrays import Array
+from throughtime.source.events import Event, Place
+from throughtime.source.lines.first_wrong import Fault, Search
+from throughtime.source.lines.truths import Truth
+from throughtime.source.lines.variants import noticed_variant
+from throughtime.source.lines.what_fits import Variables, WhatFits
+from throughtime.source.probes import Site
+from throughtime.source.tolerances import LONGEST_NAME, MOST_FITTING
+
+Change = tuple[str, str]  # an expression or a statement, and what would be right in its place
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What there is each time that a line runs, with the other faults mended.
+
+    Attributes:
+        frames: its variables.
+        before: the values as they are.
+        wanted: what they should be, laid out as they are.
+        fits: whether a value is what it should be.
+    """
+
+    frames: list[Variables]
+    before: list[Array]
+    wanted: list[Array]
+    fits: list[Callable[[Any], bool]]
+
+
+def changes_of(search: Search, faults: Sequence[Fault], fault: Fault) -> tuple[list[Change], str]:
+    """Small changes of a line after which its values are right at all steps; the first in words.
+
+    Args:
+        search: that found the faults.
+        faults: all of them: the others are mended while this one is looked at.
+        fault: the one whose line it is.
+    """
+    hypothesis = fault.hypothesis
+    site = search.code.probes.sites[hypothesis.place[0]]
+    statement, _ = search.code.probes.statements[site.statement]
+    if hypothesis.unchanged:
+        return [(ast.unparse(statement), "")], ""
+    if site.kind == "store" and site.text == site.target:
+        return [], ""
+    steps = _steps(search, faults, fault)
+    if steps is None:
+        return [], ""
+    own = isinstance(statement, ast.AugAssign) and site.kind == "changed"
+    if site.kind in ("store", "added", "return", "argument"):
+        return _of_expression(search, site, statement, site.text, steps)
+    if own and isinstance(statement, ast.AugAssign):
+        inner = _inner_of(statement, steps)
+        if inner is not None:
+            return _of_expression(search, site, statement, ast.unparse(statement.value), inner)
+    if site.kind in ("changed", "whole"):
+        return _scaled_after(search, site, statement, steps)
+    return [], ""
+
+
+def _steps(search: Search, faults: Sequence[Fault], fault: Fault) -> _Steps | None:
+    """The variables each time that a line runs, with true values put in everywhere.
+
+    Of an augmented assignment they are those before it.
+    """
+    hypothesis = fault.hypothesis
+    events = fault.before.events[hypothesis.place]
+    truths = {events[n].sequence: truth for n, truth in hypothesis.pairs}
+    values = {events[n].sequence: events[n].value for n, _ in hypothesis.pairs}
+    laid = search.values_of(hypothesis, fault.before)
+    seen = {sequence: sequence for sequence in truths}  # where its variables are looked at
+    site = search.code.probes.sites[hypothesis.place[0]]
+    if site.kind == "changed":
+        for event in _right_sides(site, hypothesis.place, fault):
+            later = [sequence for sequence in truths if sequence > event.sequence]
+            if later:
+                seen[min(later)] = event.sequence
+    recorded, _ = search.code.record_gradient(
+        search.values_of_all(faults), frozenset(seen.values())
+    )
+    by_sequence = {event.sequence: event for event in recorded if event.frame is not None}
+    found = _Steps([], [], [], [])
+    for sequence, truth in truths.items():
+        looked = by_sequence.get(seen[sequence])
+        if looked is None or looked.frame is None:
+            return None
+        found.frames.append(looked.frame)
+        found.before.append(values[sequence])
+        found.wanted.append(laid[sequence])
+        found.fits.append(_fit(search, truth, hypothesis.axes, values[sequence].shape))
+    return found
+
+
+def _right_sides(site: Site, place: Place, fault: Fault) -> Iterator[Event]:
+    """The right sides of an augmented assignment, in the order in which they run."""
+    for other, events in fault.before.events.items():
+        own = events[0].site
+        if own.kind == "added" and own.statement == site.statement and other[1] == place[1]:
+            yield from events
+
+
+def _fit(
+    search: Search, truth: Truth, axes: tuple[int, ...], shape: tuple[int, ...]
+) -> Callable[[Any], bool]:
+    def fits(value: Any) -> bool:
+        array = np.asarray(value, dtype=np.float64)
+        if array.shape != shape:
+            return False
+        return search.meanings.is_truth(np.transpose(array, axes), truth)
+
+    return fits
+
+
+def _inner_of(statement: ast.AugAssign, steps: _Steps) -> _Steps | None:
+    """What the right side of `x += …` or `x *= …` should be, where x is known before it."""
+    what = WhatFits(steps.frames, [], "@")
+    right = what.arrays(ast.unparse(statement.value))
+    at_first = what.arrays(ast.unparse(statement.target))
+    if right is None or at_first is None:
+        return None
+    found = _Steps(steps.frames, list(right), [], [])
+    for x, wanted, fits in zip(at_first, steps.wanted, steps.fits, strict=True):
+        with np.errstate(all="ignore"):
+            needed = _between(statement.op, x, wanted)
+        if needed is None or not np.isfinite(needed).all():
+            return None
+        found.wanted.append(needed)
+        found.fits.append(_redone(statement.op, x, fits))
+    return found
+
+
+def _between(op: ast.operator, x: Array, wanted: Array) -> Array | None:
+    """By what x should be changed to be what is wanted."""
+    if x.shape != wanted.shape:
+        return None
+    if isinstance(op, ast.Add):
+        return np.asarray(wanted - x)
+    if isinstance(op, ast.Sub):
+        return np.asarray(x - wanted)
+    if isinstance(op, ast.Mult):
+        return np.asarray(wanted / x)
+    return np.asarray(x / wanted) if isinstance(op, ast.Div) else None
+
+
+def _redone(
+    op: ast.operator, at_first: Array, fits: Callable[[Any], bool]
+) -> Callable[[Any], bool]:
+    def fit(value: Any) -> bool:
+        with np.errstate(all="ignore"):
+            if isinstance(op, ast.Add):
+                return fits(at_first + value)
+            if isinstance(op, ast.Sub):
+                return fits(at_first - value)
+            return fits(at_first * value if isinstance(op, ast.Mult) else at_first / value)
+
+    return fit
+
+
+def _of_expression(
+    search: Search, site: Site, statement: ast.stmt, text: str, steps: _Steps
+) -> tuple[list[Change], str]:
+    others = _others(search, site)
+    locals_ = steps.frames[0][1]
+    arrays = [
+        name
+        for name, value in locals_.items()
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    ]
+    found: list[tuple[str, str]] = []  # words, text
+    if (noticed := noticed_variant(text, [*others, *arrays], steps.frames, steps.fits)) is not None:
+        found.append(noticed)
+    what = WhatFits(steps.frames, others, _style(statement, search), _numpy(text))
+    changes: list[Change] = [(text, new) for _, new in found]
+    if site.kind == "store" and (added := _added_up(what, site, text, steps)):
+        return [added], "equals it with += for ="
+    if not found:
+        for factor in what.factors(text, steps.wanted):
+            new = _times(text, factor)
+            if _all_fit(what, new, steps):
+                found.append((f"with the factor {factor.strip()}", new))
+    found += [(f.words, f.text) for f in what.expressions(text, steps.wanted, steps.fits)]
+    if not found:
+        found += _softmax(what, text, steps)
+    if not found:
+        parts = _block_by_block(what, text, steps, [*others, *arrays])
+        found += [parts] if parts else []
+    changes = list(dict.fromkeys((text, new) for _, new in found))[:MOST_FITTING]
+    return changes, f"equals it {found[0][0]}" if found else ""
+
+
+def _all_fit(what: WhatFits, text: str, steps: _Steps) -> bool:
+    values = what.values(text)
+    return values is not None and all(
+        fit(value) for fit, value in zip(steps.fits, values, strict=True)
+    )
+
+
+def _others(search: Search, site: Site) -> list[str]:
+    """Variables as they are written in the function, and those of the object."""
+    return [
+        other.text
+        for other in search.code.probes.sites
+        if other.kind == "value"
+        and other.path == site.path
+        and len(other.text) <= LONGEST_NAME
+        and (other.function == site.function or other.text.startswith("self."))
+    ]
+
+
+def _style(statement: ast.stmt, search: Search) -> str:
+    """How a product of matrices is written here."""
+    texts = [ast.unparse(statement)]
+    texts += [ast.unparse(node) for node, _ in search.code.probes.statements.values()]
+    for text in texts:
+        for style in ("np.dot(", "np.matmul(", " @ "):
+            if style in text:
+                return style.strip().removesuffix("(")
+    return "@"
+
+
+def _numpy(text: str) -> str:
+    return "numpy" if "numpy." in text else "np"
+
+
+def _times(text: str, factor: str) -> str:
+    """An expression with a factor behind it."""
+    product = isinstance(ast.parse(text, mode="eval").body, ast.BinOp) and any(
+        sign in text for sign in "+-"
+    )
+    return ast.unparse(
+        ast.parse(f"({text}){factor}" if product else f"{text}{factor}", mode="eval")
+    )
+
+
+def _added_up(what: WhatFits, site: Site, text: str, steps: _Steps) -> Change | None:
+    """`+=` for `=`, where what there was before is all that lacks."""
+    if not site.target:
+        return None
+    values = what.arrays(f"{site.target} + ({text})")
+    if values is None or not all(fit(value) for fit, value in zip(steps.fits, values, strict=True)):
+        return None
+    return f"{site.target} = {text}", f"{site.target} += {text}"
+
+
+def _softmax(what: WhatFits, text: str, steps: _Steps) -> list[tuple[str, str]]:
+    """Times the slope of softmax, with a factor where one is needed."""
+    shape = steps.wanted[0].shape
+    found = []
+    names = dict.fromkeys(
+        made.text for made in what._of_shape(shape) if not made.cost and made.text != text
+    )
+    axes = [""]
+    if len(shape) > 1 and min(shape) > 1:
+        axes = [", axis=-1, keepdims=True", ", axis=0, keepdims=True"]
+    elif len(shape) > 1:
+        axes = [""]
+    for p in names:
+        for axis in axes:
+            new = f"{p} * (({text}) - np.sum(({text}) * {p}{axis}))"
+            values = what.arrays(new)
+            if values is None:
+                continue
+            if all(fit(value) for fit, value in zip(steps.fits, values, strict=True)):
+                found.append(
+                    ("with the slope of softmax", ast.unparse(ast.parse(new, mode="eval")))
+                )
+                continue
+            for factor in what.factors(new, steps.wanted):
+                scaled = _times(new, factor)
+                if _all_fit(what, scaled, steps):
+                    found.append(("with the slope of softmax", scaled))
+    return found
+
+
+def _block_by_block(
+    what: WhatFits, text: str, steps: _Steps, others: Sequence[str]
+) -> tuple[str, str] | None:
+    """Where several blocks of a list are wrong: each with a text of its own that fits."""
+    new, words = text, []
+    for part, wanted in what.blocks(text, steps.wanted):
+        fits = [_near(array) for array in wanted]
+        single = noticed_variant(part, others, steps.frames, fits)
+        if single is None:
+            fitting = what.expressions(part, wanted, fits)
+            single = (fitting[0].words, fitting[0].text) if fitting else None
+        if single is None:
+            return None
+        if new.count(part) != 1:
+            return None
+        new = new.replace(part, single[1])
+        words.append(single[0])
+    return (" and ".join(words), new) if words else None
+
+
+def _near(wanted: Array) -> Callable[[Any], bool]:
+    def fit(value: Any) -> bool:
+        array = np.asarray(value, dtype=np.float64)
+        size = float(np.abs(wanted).max(initial=0.0))
+        return array.shape == wanted.shape and bool((np.abs(array - wanted) <= 1e-4 * size).all())
+
+    return fit
+
+
+def _scaled_after(
+    search: Search, site: Site, statement: ast.stmt, steps: _Steps
+) -> tuple[list[Change], str]:
+    """A further statement that divides what is made entry by entry."""
+    name = site.text if site.kind == "changed" else site.target or site.text
+    if not name.isidentifier() or isinstance(statement, ast.Expr):
+        return [], ""
+    what = WhatFits(steps.frames, [], "@")
+    own = np.concatenate([value.reshape(-1) for value in steps.before])
+    wanted = np.concatenate([value.reshape(-1) for value in steps.wanted])
+    square = float(own @ own)
+    if not square:
+        return [], ""
+    factor = float(own @ wanted) / square
+    if float(np.abs(factor * own - wanted).max()) > 1e-4 * float(np.abs(wanted).max(initial=0.0)):
+        return [], ""
+    old = ast.unparse(statement)
+    found = []
+    for text in what.named(factor):
+        sign, size = text.strip().split(" ", 1)
+        found.append((old, f"{old}\n{name} {sign}= {size}"))
+    return found, f"equals it after {found[0][1].splitlines()[1]}" if found else ""

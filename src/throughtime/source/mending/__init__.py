@@ -1,0 +1,1 @@
+"""The search for the edits after which a user's gradient agrees."""

@@ -4,7 +4,6 @@ from throughtime.derivatives import CheckError
 from throughtime.gradcheck.areas import Gates
 from throughtime.gradcheck.budget import Budget, EffortName, Spent
 from throughtime.gradcheck.check import check_target
-from throughtime.gradcheck.confirmation import measured_twice
 from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement
 from throughtime.gradcheck.options import (
     CheckOptions,
@@ -22,6 +21,7 @@ from throughtime.gradcheck.points import (
     at_characteristic_point,
     at_length,
 )
+from throughtime.gradcheck.remeasured import measured_twice
 from throughtime.gradcheck.report import (
     HEADINGS,
     TEXT_WIDTH,

@@ -11,7 +11,7 @@ from throughtime.arrays import Array
 from throughtime.derivatives import FEWEST_PAIRS, START_EXPONENTS
 from throughtime.gradcheck.areas import gates_of
 from throughtime.gradcheck.budget import Effort
-from throughtime.gradcheck.confirmation import confirmed, narrowed
+from throughtime.gradcheck.confirmation import confirmed
 from throughtime.gradcheck.evaluation_point import (
     EvaluationPoint,
     Measurement,
@@ -19,6 +19,7 @@ from throughtime.gradcheck.evaluation_point import (
     nearest_step_exponents,
 )
 from throughtime.gradcheck.locating import SearchResult, locate
+from throughtime.gradcheck.remeasured import narrowed
 from throughtime.gradcheck.search_direction import DirectionBlock, SearchDirection, entry
 from throughtime.gradcheck.tolerances import (
     AVERAGED_SLOPES,

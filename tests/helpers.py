@@ -178,3 +178,28 @@ def one_hot(indices: Any, classes: int, dtype: object = np.float64) -> Any:
 def one_sequence(named: Mapping[str, Any], b: int) -> dict[str, Any]:
     """Sequence b's part of a state, as a batch of one."""
     return {name: array[b : b + 1] for name, array in named.items()}
+
+
+# A network of a user's own, as the text of a file.
+RNN_CLASS = """
+import numpy as np
+
+class RNN:
+    def __init__(self, input_size, hidden_size):
+        self.W = np.random.randn(hidden_size, input_size) * 0.5
+        self.U = np.random.randn(hidden_size, hidden_size) * 0.5
+
+    def forward(self, x):
+        self.x, self.h = x, [np.zeros(len(self.U))]
+        for t in range(len(x)):
+            self.h.append(np.tanh(self.W @ x[t] + self.U @ self.h[-1]))
+        return np.array(self.h[1:])
+
+    def backward(self, dh):
+        self.dW, self.dU, carried = np.zeros_like(self.W), np.zeros_like(self.U), 0
+        for t in reversed(range(len(self.x))):
+            dz = (dh[t] + carried) * (1 - self.h[t + 1] ** 2)
+            self.dW += np.outer(dz, self.x[t])
+            self.dU += np.outer(dz, self.h[t])
+            carried = self.U.T @ dz
+"""

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from helpers import RNN_CLASS
 from throughtime import cli
 from throughtime.source import Recipe, find
 from throughtime.source.edits.edit import Edit, FileText, Splice, alike, edited
@@ -222,7 +223,7 @@ def test_a_clip_that_shows_at_twice_the_length_alone_is_taken_out(recipe):
 
 def test_other_data_are_others_where_the_recipe_was_found(tmp_path):
     path = tmp_path / "net.py"
-    path.write_text(FOUND)
+    path.write_text(RNN_CLASS)
     with Trials(find(path).recipe, {}, 1) as processes:
         one, other = (
             processes.ask("tried", Try(Setting("", seed=seed, point=1))).products for seed in (0, 1)
@@ -265,38 +266,14 @@ def test_a_program_that_fails_is_refused(recipe):
         mended(recipe, NETWORK.replace("return loss", "return loss / 0"))
 
 
-FOUND = """
-import numpy as np
-
-class RNN:
-    def __init__(self, input_size, hidden_size):
-        self.W = np.random.randn(hidden_size, input_size) * 0.5
-        self.U = np.random.randn(hidden_size, hidden_size) * 0.5
-
-    def forward(self, x):
-        self.x, self.h = x, [np.zeros(len(self.U))]
-        for t in range(len(x)):
-            self.h.append(np.tanh(self.W @ x[t] + self.U @ self.h[-1]))
-        return np.array(self.h[1:])
-
-    def backward(self, dh):
-        self.dW, self.dU, carried = np.zeros_like(self.W), np.zeros_like(self.U), 0
-        for t in reversed(range(len(self.x))):
-            dz = (dh[t] + carried) * (1 - self.h[t + 1] ** 2)
-            self.dW += np.outer(dz, self.x[t])
-            self.dU += np.outer(dz, self.h[t])
-            carried = self.U.T @ dz
-"""
-
-
 def test_the_command_writes_and_keeps_the_file_as_it_was(tmp_path, capsys):
-    path, text = tmp_path / "net.py", FOUND.replace("self.dU +=", "self.dU =")
+    path, text = tmp_path / "net.py", RNN_CLASS.replace("self.dU +=", "self.dU =")
     path.write_text(text)
     assert cli.main(["mend", str(path), "--write", "--json", str(tmp_path / "found.json")]) == 0
     said = capsys.readouterr().out
     assert "-            self.dU = np.outer(dz, self.h[t])\n" in said
     assert "+            self.dU += np.outer(dz, self.h[t])\n" in said
-    assert path.read_text() == FOUND
+    assert path.read_text() == RNN_CLASS
     assert (tmp_path / "net.py.orig").read_text() == text
     data = json.loads((tmp_path / "found.json").read_text())
     assert data["mended"]

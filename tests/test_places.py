@@ -6,31 +6,12 @@ import sys
 
 import pytest
 
+from helpers import RNN_CLASS
 from throughtime.cli import FAILED, main
 
-LSTM_NET = """
-import numpy as np
-
-
-class LSTMClassifier:
-    def __init__(self, n, h):
-        self.W = np.random.randn(h, n) * 0.3
-        self.U = np.random.randn(h, h) * 0.3
-
-    def forward(self, x):
-        self.x, self.h = x, [np.zeros(len(self.U))]
-        for t in range(len(x)):
-            self.h.append(np.tanh(self.W @ x[t] + self.U @ self.h[-1]))
-        return np.array(self.h[1:])
-
-    def backward(self, dh):
-        self.dW, self.dU, carried = np.zeros_like(self.W), np.zeros_like(self.U), 0
-        for t in reversed(range(len(self.x))):
-            dz = (dh[t] + carried) * (1 - self.h[t + 1] ** 2)
-            self.dW += np.outer(dz, self.x[t])
-            self.dU += np.outer(dz, self.h[t])
-            carried = self.U.T @ dz
-
+LSTM_NET = (
+    RNN_CLASS.replace("RNN", "LSTMClassifier")
+    + """
 
 def make_data():
     print("data")
@@ -39,6 +20,7 @@ def make_data():
 
 raise SystemExit("run")
 """
+)
 FUNCTIONS = """
 import numpy as np
 

@@ -65,7 +65,9 @@ def test_in_a_notebook_the_cell_is_said(here, capfd):
     Path("net.ipynb").write_text(json.dumps(book))
     cli.main(["check", "net.ipynb", *FEW])
     said = " ".join(capfd.readouterr().out.split())
-    assert re.search(r"counted through all code cells: line \d+ is line 19 of cell 2\.", said)
+    assert re.search(
+        r"counted through all code cells: line \d+ is net\.ipynb, cell 2, line 19\.", said
+    )
 
 
 @pytest.mark.parametrize("sign", ["-", "+"])

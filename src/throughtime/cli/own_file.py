@@ -15,6 +15,7 @@ from throughtime.gradcheck import CheckError, SourceLines, Target
 from throughtime.progress import waiting
 from throughtime.questions import Report, check, diagnosed
 from throughtime.source import (
+    RESIDUE,
     Program,
     Recipe,
     Slices,
@@ -175,7 +176,7 @@ def with_lines(found: Judged, options: argparse.Namespace) -> Report:
     assert report is not None
     if report.verdict != "disagree" or options.no_lines or diagnosis.INTERRUPTED in report.notes:
         return report
-    if any(note.startswith("A residue:") for note in report.notes):
+    if any(note.startswith(RESIDUE) for note in report.notes):
         return report  # no line of the backward pass is wrong
     show = False if options.quiet else None
     seconds = min(LINES_SECONDS, options.timeout or LINES_SECONDS)

@@ -101,10 +101,9 @@ def _compared(study: Study, known: ModelFromTarget, recovered: bool) -> MutantsF
         own = 0.0 if observed is None else _error_of(known.model, observed)
         if own > LARGEST_RECOVERED_ERROR:
             return MutantsFound(notes=notes, observed=observed)
-        if own > (error or SAME_GRADIENT["float64"]):
-            error = own
-            matches = _explained(known.model, kept, study, error) or matches
-        elif coarse:
+        off = own > (error or SAME_GRADIENT["float64"])
+        if off or coarse:
+            error = own if off else error
             matches = _explained(known.model, kept, study, error) or matches
     if not matches:
         notes.append(NONE)

@@ -56,12 +56,7 @@ def _in_cells(recipe: Recipe, wrong: Sequence[LineFinding]) -> str:
     """How the lines of a notebook are counted, and in which cells the wrong ones are."""
     if recipe.path.suffix != ".ipynb":
         return ""
-    places = []
-    for finding in wrong:
-        cells = read_source(finding.path).cells
-        if cells:
-            cell, line = cells[finding.line - 1]
-            places.append(f"line {finding.line} is line {line} of cell {cell}")
+    places = [f"line {f.line} is {read_source(f.path).place(f.line)}" for f in wrong]
     counted = " Lines are counted through all code cells"
     return f"{counted}: {'; '.join(places)}." if places else f"{counted}."
 

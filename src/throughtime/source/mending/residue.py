@@ -19,6 +19,7 @@ from throughtime.source.recipe import Program, Recipe
 from throughtime.source.text import read_source
 from throughtime.source.tolerances import LARGEST_SAFETY
 
+RESIDUE = "A residue:"  # with which the sentence on such numbers begins
 LOGARITHMS = ("log", "log2", "log10")
 
 
@@ -46,7 +47,7 @@ class WithoutSafety:
             return ""
         explain, them = ("explains", "it") if len(self.numbers) == 1 else ("explain", "them")
         return (
-            f"A residue: {', '.join(self.numbers)} in the loss {explain} all that was found. "
+            f"{RESIDUE} {', '.join(self.numbers)} in the loss {explain} all that was found. "
             f"Without {them} the gradient agrees: it is that of the loss that is meant."
         )
 

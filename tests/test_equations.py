@@ -189,6 +189,81 @@ def test_functions_that_are_made_of_others(function):
     assert tt.derive(made).agrees
 
 
+def test_scipys_sigmoid_is_ours():
+    special = pytest.importorskip("scipy.special")
+    made = tt.cell(W="H I")(lambda x, h, W: special.expit(W @ x + h))
+    assert "(1 − " in str(tt.derive(made))
+    assert tt.derive(made).agrees
+
+
+SUMS = [  # A is (3, 3), v has 3 entries
+    *("ij,j->i", "ij,i->j", "ji,j->i", "ij,j", "i,ij->j", "ij , j -> i"),
+    *("ij,jk->ik", "ij,jk->ki", "ij,kj->ik", "ji,jk->ik", "ij,jk", "ij,ij->", "ij,ji->"),
+    *("ij,ij->ij", "ij,ji->ij", "ij,ij->i", "ij,ij->j", "ij,i->ij", "ij,j->ij", "ij,j->ji"),
+    *("i,j->ij", "i,j->ji", "i,i->i", "i,i->", "i,i", "i,j->i", "ij->ji", "ij->i", "ij->"),
+    *("i->i", "i->", "ij,k->ik", "ji", "ij,i->", "ij,kj->"),
+]
+
+
+@pytest.mark.parametrize("subscripts", SUMS)
+def test_einsum_is_the_sum_that_numpy_computes(subscripts):
+    axes = subscripts.replace(" ", "").partition("->")[0].split(",")
+    rng = np.random.default_rng(0)
+    W, U, x, h = (rng.standard_normal(s) for s in ((3, 3), (3, 3), (3,), (3,)))
+
+    def step(x, h, W, U):
+        values = {1: iter((W @ x, h)), 2: iter((W + np.outer(x, h), U))}
+        found = np.einsum(subscripts, *(next(values[len(own)]) for own in axes))
+        return np.tanh(h + found.sum(axis=0) if found.ndim > 1 else h + found)
+
+    used = tt.cell(W="H I", U="H H")(lambda x, h, W, U: step(x, h, W, U) + 0.1 * (W @ x + U @ h))
+    assert tt.derive(used).agrees
+    program = used(3, 3)
+    y, _, _ = program.forward({"W": W, "U": U}, x[None, None], {"h": h[None]})
+    expected = step(x, h, W, U) + 0.1 * (W @ x + U @ h)
+    np.testing.assert_allclose(y[0, 0], expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("subscripts", "words"),
+    [
+        ("ii->i", "np.einsum of 'ii->i' is not known here; write it with @"),
+        ("...i->i", "is not known here"),
+        ("ij,jk->ijk", "is not known here"),
+        ("ij->ik", "the result has an axis of its own"),
+        ("i->i", r"'i' in np.einsum for the shape \(3, 3\)"),
+    ],
+)
+def test_einsum_beyond_matrices_is_refused(subscripts, words):
+    def step(x, h, W):
+        given = (W, W) if "," in subscripts else (W,)
+        return np.einsum(subscripts, *given) @ h + W @ x
+
+    with pytest.raises(tt.EquationError, match=words):
+        tt.cell(W="H I")(step)(3, 3)
+
+
+def test_a_state_that_needs_a_shape_of_its_own_is_named():
+    def slow(x, h, s, W, V):
+        s = 0.9 * s + V @ x
+        return np.tanh(W @ x + h), s
+
+    words = r'h and s have the shape H, as every state .* @tt.cell\(s="H H"\)'
+    with pytest.raises(tt.EquationError, match=words):
+        tt.cell(W="H I", V="C I")(slow)(2, 3, C=4)
+
+
+def test_one_name_for_delta_of_a_state_that_passes_through():
+    """δ of a state before the step is δ of the one after it, which C must not leave unused."""
+
+    def counted(x, h, t, W):
+        t = t + 1.0
+        return np.tanh(W @ x + h) * np.sin(t), t
+
+    text = tt.derive(tt.cell(W="H I")(counted)).c
+    assert "dt_before[i] = dt[i]" in (text() if callable(text) else text)
+
+
 def test_other_libraries_see_the_lines_of_the_step():
     """A debugger's or a coverage tool's own trace function is there again afterwards."""
     import sys

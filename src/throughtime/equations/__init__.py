@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from throughtime.doors import door
-from throughtime.equations import operations  # fills the table of operations
+from throughtime.equations import einstein, operations  # both fill tables of what is known
 from throughtime.equations.functions import (
     gelu,
     logsumexp,
@@ -108,6 +108,7 @@ __all__ = [
     "dense",
     "depending_on_delta",
     "derive_backward",
+    "einstein",
     "ends_of",
     "gelu",
     "helpers",

@@ -162,7 +162,8 @@ class StepInC:
         for line in self.writer.lines():
             summed = line.of is not None and line.of.operation == "parameter"
             node = line.node.operands[0] if line.of is not None else line.node
-            body.assign(line.left, node, add=summed, remark=line.remark)
+            named = node is not line.node and node.number in names  # δ of a state may be another δ
+            body.assign(line.left, node, add=summed, named=named, remark=line.remark)
         written = {line.left for line in self.writer.lines()}
         for end, node in ends.items():
             if end not in written:

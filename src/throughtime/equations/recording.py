@@ -20,7 +20,7 @@ import numpy as np
 
 from throughtime.arrays import Shape
 from throughtime.equations.graph import Graph, Node, reachable
-from throughtime.equations.tracing import KNOWN, EquationError, Traced, place_of
+from throughtime.equations.tracing import KNOWN, EquationError, ShapeError, Traced, place_of
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,10 @@ def trace(
     # How many of the arguments are states is seen from what comes back.
     graph = Graph()
     leaves = {name: graph.leaf("state", name, shape) for name, shape in others.items()}
-    count = len(_called(function, graph.leaf("input", names[0], inputs), leaves)[0])
+    try:
+        count = len(_called(function, graph.leaf("input", names[0], inputs), leaves)[0])
+    except ShapeError as problem:
+        raise ShapeError(f"{problem}{_of_default_shape(names[1:], shapes)}") from problem
     states, parameters = names[1 : 1 + count], names[1 + count :]
     _refuse_count(function, count, names, [n for n in parameters if n not in shapes])
     drawn = _drawn(function)
@@ -167,6 +170,18 @@ def trace(
         tuple(watcher.named),
         _source(function),
         _file(function),
+    )
+
+
+def _of_default_shape(names: list[str], shapes: Mapping[str, Shape]) -> str:
+    """Which arguments have no shape of their own, in words: one of them may need it."""
+    free = [name for name in names if name not in shapes]
+    if not free:
+        return ""
+    have = "has" if len(free) == 1 else "have"
+    return (
+        f"; {' and '.join(free)} {have} the shape H, as every state that @tt.cell gives no other, "
+        f'such as @tt.cell({free[-1]}="H H")'
     )
 
 

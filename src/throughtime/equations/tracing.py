@@ -22,6 +22,10 @@ class EquationError(ValueError):
     """A step that cannot be traced: where, why, and what to write instead."""
 
 
+class ShapeError(EquationError):
+    """A step whose shapes do not fit."""
+
+
 class Traced:
     """Stands for an array of one sequence at one step, and records what is done to it.
 
@@ -263,7 +267,8 @@ class Traced:
 IN_PLACE = ("a value is changed in place", "write z = z + a instead of z += a or out=z")
 KNOWN = (
     "write it with arithmetic, @, np.tanh, np.exp, np.log, np.sqrt, np.where, np.maximum, np.clip, "
-    "np.split, np.concatenate, np.sum, np.mean, np.outer, tt.sigmoid, tt.softplus, tt.softmax"
+    "np.split, np.concatenate, np.sum, np.mean, np.outer, np.einsum, tt.sigmoid, tt.softplus, "
+    "tt.softmax"
 )
 
 
@@ -299,7 +304,7 @@ def apply(operation: str, *given: Any, **attributes: Any) -> Traced:
         shapes = " and ".join(str(node.shape) for node in nodes)
         why = "" if "broadcast" in str(problem) else f" ({problem})"
         way_out = "compare them with the shapes that @tt.cell gives the parameters"
-        refuse_here(f"the shapes {shapes} do not fit{why}", way_out)
+        refuse_here(f"the shapes {shapes} do not fit{why}", way_out, ShapeError)
 
 
 def _node(graph: Graph, given: Any) -> Node:
@@ -443,7 +448,7 @@ def _reshape(x: Any, shape: Any) -> Any:
     try:
         new = np.broadcast_to(0, x.shape).reshape(shape).shape
     except ValueError as problem:
-        refuse_here(str(problem), "compare it with the sizes")
+        refuse_here(str(problem), "compare it with the sizes", ShapeError)
     return x if new == x.shape else apply("reshape", x, shape=new)
 
 
@@ -490,6 +495,7 @@ UFUNCS: dict[str, Callable[..., Any]] = {
     "tan": lambda x: np.sin(x) / np.cos(x),
     "sinh": lambda x: (np.exp(x) - np.exp(-x)) / 2,
     "cosh": lambda x: (np.exp(x) + np.exp(-x)) / 2,
+    "expit": _unary("sigmoid"),  # scipy.special's
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sum": _sum,
@@ -540,9 +546,9 @@ def _name_of(function: Callable[..., Any]) -> str:
     return f"np.{inner}{function.__name__}"
 
 
-def refuse_here(why: str, way_out: str) -> NoReturn:
+def refuse_here(why: str, way_out: str, kind: type[EquationError] = EquationError) -> NoReturn:
     """Refuses the expression of the user's step that is being run."""
-    raise EquationError(f"{_here()}: {why}; {way_out}")
+    raise kind(f"{_here()}: {why}; {way_out}")
 
 
 def _here() -> str:

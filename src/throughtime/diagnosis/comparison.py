@@ -25,7 +25,7 @@ from throughtime.diagnosis.comparison_errors import (
 from throughtime.diagnosis.experiments import Reduction, Study
 from throughtime.diagnosis.moves import Values
 from throughtime.diagnosis.observed import Observed
-from throughtime.diagnosis.printed import Reading, read
+from throughtime.diagnosis.printed import ParsedGradients, read
 from throughtime.diagnosis.roles import Roles
 from throughtime.diagnosis.tolerances import (
     AGREES_WITHIN,
@@ -233,7 +233,9 @@ def _in_the_same_shapes(w: Mapping[str, Array], g: Mapping[str, Array]) -> dict[
     }
 
 
-def _of_text(reading: Reading, w: Mapping[str, Array] | None, question: _Question) -> Comparison:
+def _of_text(
+    reading: ParsedGradients, w: Mapping[str, Array] | None, question: _Question
+) -> Comparison:
     """The comparison of two gradients that were printed, both ways round where need be."""
     gradients = reading.gradient, reading.numerical
     digits = reading.gradient_digits, reading.numerical_digits

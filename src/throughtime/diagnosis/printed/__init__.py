@@ -1,6 +1,6 @@
 """Gradients as programs print them, read back: numbers, words, columns, arrays."""
 
 from throughtime.diagnosis.printed.numbers import rounded_by_printing
-from throughtime.diagnosis.printed.reading import Reading, read
+from throughtime.diagnosis.printed.reading import ParsedGradients, read
 
-__all__ = ["Reading", "read", "rounded_by_printing"]
+__all__ = ["ParsedGradients", "read", "rounded_by_printing"]

@@ -38,7 +38,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ParsedGradients:
     """What was read.
 
     Attributes:
@@ -83,7 +83,7 @@ class Found:
     problems: list[str] = field(default_factory=list)
 
 
-def read(text: str, what: str = "text") -> Reading:
+def read(text: str, what: str = "text") -> ParsedGradients:
     """Two gradients as a program printed them.
 
     Raises:
@@ -166,7 +166,7 @@ def _of_table(table: Table | None) -> Found | None:
     return Found(pairs, table.known, table.sources, table.how, used, table.problems)
 
 
-def _sorted(found: Found, whole: list[Pair], lines: Sequence[Line]) -> Reading:
+def _sorted(found: Found, whole: list[Pair], lines: Sequence[Line]) -> ParsedGradients:
     digits = [half_units([getattr(pair, side) for pair in whole]) for side in SIDES]
     names = _names(whole)
     tensors: dict[str, list[int]] = {}
@@ -184,7 +184,7 @@ def _sorted(found: Found, whole: list[Pair], lines: Sequence[Line]) -> Reading:
         for pair in found.pairs
         if not np.isfinite(pair.gradient.value) and np.isfinite(pair.numerical.value)
     ]
-    return Reading(
+    return ParsedGradients(
         parts[0],
         parts[1],
         parts[2],

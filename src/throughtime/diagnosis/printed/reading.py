@@ -63,7 +63,7 @@ class ParsedGradients:
 
 
 @dataclass(frozen=True)
-class Found:
+class PrintedPairs:
     """Pairs, before they are sorted by tensor.
 
     Attributes:
@@ -122,7 +122,7 @@ def _finite(pair: Pair) -> bool:
     return bool(np.isfinite(pair.gradient.value) and np.isfinite(pair.numerical.value))
 
 
-def _labelled(lines: Sequence[Line]) -> Found | None:
+def _labelled(lines: Sequence[Line]) -> PrintedPairs | None:
     both = matched(segments_of(lines))
     if both is None:
         return None
@@ -144,7 +144,7 @@ def _labelled(lines: Sequence[Line]) -> Found | None:
         return None
     first = words[0]
     how = f"the gradient is '{first[0]}', the numerical one is '{first[1]}'"
-    return Found(pairs, True, first, how, used)
+    return PrintedPairs(pairs, True, first, how, used)
 
 
 def _shape(mine: Segment, true: Segment) -> tuple[int, ...] | None:
@@ -155,7 +155,7 @@ def _shape(mine: Segment, true: Segment) -> tuple[int, ...] | None:
     return len(rows[0]), rows[0][0]
 
 
-def _of_table(table: Table | None) -> Found | None:
+def _of_table(table: Table | None) -> PrintedPairs | None:
     if table is None:
         return None
     pairs = [
@@ -163,10 +163,10 @@ def _of_table(table: Table | None) -> Found | None:
         for row in table.rows
     ]
     used = {one.line for row in table.rows for one in row.numbers} | table.headings
-    return Found(pairs, table.known, table.sources, table.how, used, table.problems)
+    return PrintedPairs(pairs, table.known, table.sources, table.how, used, table.problems)
 
 
-def _sorted(found: Found, whole: list[Pair], lines: Sequence[Line]) -> ParsedGradients:
+def _sorted(found: PrintedPairs, whole: list[Pair], lines: Sequence[Line]) -> ParsedGradients:
     digits = [half_units([getattr(pair, side) for pair in whole]) for side in SIDES]
     names = _names(whole)
     tensors: dict[str, list[int]] = {}
@@ -224,7 +224,7 @@ def _in_shape(indices: list[tuple[int, ...] | None]) -> tuple[Array, tuple[int, 
     return np.lexsort((table[:, 1], table[:, 0])), (rows, columns)
 
 
-def _said(found: Found, whole: list[Pair]) -> Iterator[str]:
+def _said(found: PrintedPairs, whole: list[Pair]) -> Iterator[str]:
     ways = [digits_of([getattr(pair, side) for pair in whole]) for side in SIDES]
     printed = ways[0] if ways[0] == ways[1] else f"{ways[0]} and {ways[1]}"
     names = list(dict.fromkeys(_names(whole)))
@@ -233,7 +233,7 @@ def _said(found: Found, whole: list[Pair]) -> Iterator[str]:
     yield f"{count}{tensors}: {found.how}; printed {printed}."
 
 
-def _notes(found: Found, lines: Sequence[Line]) -> Iterator[str]:
+def _notes(found: PrintedPairs, lines: Sequence[Line]) -> Iterator[str]:
     lost = [pair for pair in found.pairs if not _finite(pair)]
     if lost:
         are = "is" if len(lost) == 1 else "are"

@@ -16,7 +16,7 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.diagnosis.printed.numbers import Number, digits_of, half_units
-from throughtime.diagnosis.printed.rows import Table, arrays_of, line_roles, table_of
+from throughtime.diagnosis.printed.rows import PrintedTable, arrays_of, line_roles, table_of
 from throughtime.diagnosis.printed.segments import Segment, matched, segments_of
 from throughtime.diagnosis.printed.tokens import Line, lines_of
 from throughtime.gradcheck import CheckError
@@ -155,7 +155,7 @@ def _shape(mine: Segment, true: Segment) -> tuple[int, ...] | None:
     return len(rows[0]), rows[0][0]
 
 
-def _of_table(table: Table | None) -> PrintedPairs | None:
+def _of_table(table: PrintedTable | None) -> PrintedPairs | None:
     if table is None:
         return None
     pairs = [

@@ -34,7 +34,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class PrintedTable:
     """Rows, and which of their columns are the two gradients.
 
     Attributes:
@@ -63,7 +63,7 @@ class _Heading:
     roles: tuple[Role, ...]
 
 
-def table_of(lines: Sequence[Line]) -> Table | None:
+def table_of(lines: Sequence[Line]) -> PrintedTable | None:
     """The rows of a text, under its first heading."""
     rows, headings, titles = _rows(lines)
     if not rows:
@@ -143,7 +143,7 @@ def _label(tokens: Sequence[Token]) -> tuple[str, tuple[int, ...] | None]:
     return (match.group() if match else chosen.text if chosen else ""), index
 
 
-def _under(headings: Sequence[_Heading], rows: list[Row]) -> Table | None:
+def _under(headings: Sequence[_Heading], rows: list[Row]) -> PrintedTable | None:
     """Rows below a heading that names their columns."""
     roles = [role for role in headings[0].roles if role.kind != "index"]
     two = _gradients(headings[0].roles)
@@ -172,7 +172,7 @@ def _under(headings: Sequence[_Heading], rows: list[Row]) -> Table | None:
         f"'{names[numerical]}', column {numerical + 1}"
     )
     sources = names[gradient], names[numerical]
-    return Table(whole, gradient, numerical, True, sources, how, lines, problems)
+    return PrintedTable(whole, gradient, numerical, True, sources, how, lines, problems)
 
 
 def _miscounted(row: Row, width: int) -> str:
@@ -212,7 +212,7 @@ def _narrowed(
     return None
 
 
-def _without_heading(rows: list[Row], lines: Sequence[Line]) -> Table | None:
+def _without_heading(rows: list[Row], lines: Sequence[Line]) -> PrintedTable | None:
     order = _order_of_form(lines)
     count = commonest([len(row.numbers) for row in rows if len(row.numbers) > 1])
     alike = [row for row in rows if len(row.numbers) == count]
@@ -245,7 +245,7 @@ def _spread(rows: list[Row]) -> float:
     return spread(*zip(*(row.numbers for row in rows), strict=True))
 
 
-def _two_blocks(rows: list[Row]) -> Table | None:
+def _two_blocks(rows: list[Row]) -> PrintedTable | None:
     """Two matrices without brackets, with an empty line or a word between them."""
     half = len(rows) // 2
     widths = [len(row.numbers) for row in rows]
@@ -259,16 +259,18 @@ def _two_blocks(rows: list[Row]) -> Table | None:
     return replace(table, how=how, sources=("the first block", "the second block"))
 
 
-def _unnamed(rows: list[Row], one: int, other: int, order: str, problems: list[str]) -> Table:
+def _unnamed(
+    rows: list[Row], one: int, other: int, order: str, problems: list[str]
+) -> PrintedTable:
     if order:
         how = (
             f"the gradient is column {other + 1}, the numerical one column {one + 1}, as in {order}"
         )
         sources = (f"column {other + 1}", f"column {one + 1}")
-        return Table(rows, other, one, True, sources, how, set(), problems)
+        return PrintedTable(rows, other, one, True, sources, how, set(), problems)
     how = f"columns {one + 1} and {other + 1}; nothing says which of them is the numerical one"
     sources = (f"column {one + 1}", f"column {other + 1}")
-    return Table(rows, one, other, False, sources, how, set(), problems)
+    return PrintedTable(rows, one, other, False, sources, how, set(), problems)
 
 
 def _order_of_form(lines: Sequence[Line]) -> str:
@@ -284,7 +286,7 @@ def _order_of_form(lines: Sequence[Line]) -> str:
     return "gradCheck of min-char-rnn" if forms and len(arrows) == len(forms) else ""
 
 
-def arrays_of(lines: Sequence[Line]) -> Table | None:
+def arrays_of(lines: Sequence[Line]) -> PrintedTable | None:
     """Two arrays, one after the other, without a word that says which is which."""
     tokens = [(line, token) for line in lines for token in line.tokens]
     if any(_roles(line.tokens) for line in lines):

@@ -17,7 +17,7 @@ NAME = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
 
 
 @dataclass(frozen=True)
-class Row:
+class PrintedRow:
     """Numbers side by side.
 
     Attributes:
@@ -47,7 +47,7 @@ class PrintedTable:
         problems: sentences on lines that should have been read.
     """
 
-    rows: list[Row]
+    rows: list[PrintedRow]
     gradient: int
     numerical: int
     known: bool
@@ -72,9 +72,9 @@ def table_of(lines: Sequence[Line]) -> PrintedTable | None:
     return None if found is None else replace(found, headings=found.headings | titles)
 
 
-def _rows(lines: Sequence[Line]) -> tuple[list[Row], list[_Heading], set[int]]:
+def _rows(lines: Sequence[Line]) -> tuple[list[PrintedRow], list[_Heading], set[int]]:
     """The rows, the headings, and the lines that name what follows."""
-    rows: list[Row] = []
+    rows: list[PrintedRow] = []
     headings: list[_Heading] = []
     title = ""
     titles: set[int] = set()
@@ -96,7 +96,7 @@ def _rows(lines: Sequence[Line]) -> tuple[list[Row], list[_Heading], set[int]]:
         if roles and all(role.kind == "derived" for role in roles):
             continue  # an error, a difference: not the two gradients
         name, index = _label(tokens)
-        rows.append(Row(line.place, name or title, index, tuple(numbers)))
+        rows.append(PrintedRow(line.place, name or title, index, tuple(numbers)))
     return rows, headings, titles
 
 
@@ -143,7 +143,7 @@ def _label(tokens: Sequence[Token]) -> tuple[str, tuple[int, ...] | None]:
     return (match.group() if match else chosen.text if chosen else ""), index
 
 
-def _under(headings: Sequence[_Heading], rows: list[Row]) -> PrintedTable | None:
+def _under(headings: Sequence[_Heading], rows: list[PrintedRow]) -> PrintedTable | None:
     """Rows below a heading that names their columns."""
     roles = [role for role in headings[0].roles if role.kind != "index"]
     two = _gradients(headings[0].roles)
@@ -175,7 +175,7 @@ def _under(headings: Sequence[_Heading], rows: list[Row]) -> PrintedTable | None
     return PrintedTable(whole, gradient, numerical, True, sources, how, lines, problems)
 
 
-def _miscounted(row: Row, width: int) -> str:
+def _miscounted(row: PrintedRow, width: int) -> str:
     count = len(row.numbers)
     text = "  ".join(one.text for one in row.numbers[:6])
     return (
@@ -184,8 +184,8 @@ def _miscounted(row: Row, width: int) -> str:
 
 
 def _narrowed(
-    rows: list[Row], two: Sequence[Role], width: int
-) -> tuple[list[Row], list[int], int] | None:
+    rows: list[PrintedRow], two: Sequence[Role], width: int
+) -> tuple[list[PrintedRow], list[int], int] | None:
     """Rows whose count is not that of the heading: more columns, or several pairs to a line."""
     count = commonest([len(row.numbers) for row in rows])
     alike = [row for row in rows if len(row.numbers) == count]
@@ -212,7 +212,7 @@ def _narrowed(
     return None
 
 
-def _without_heading(rows: list[Row], lines: Sequence[Line]) -> PrintedTable | None:
+def _without_heading(rows: list[PrintedRow], lines: Sequence[Line]) -> PrintedTable | None:
     order = _order_of_form(lines)
     count = commonest([len(row.numbers) for row in rows if len(row.numbers) > 1])
     alike = [row for row in rows if len(row.numbers) == count]
@@ -231,7 +231,7 @@ def _without_heading(rows: list[Row], lines: Sequence[Line]) -> PrintedTable | N
     if both is None:
         return None
     where = [row for row in rows for _ in row.numbers]
-    paired = [Row(where[0].line, "", None, (a, b)) for a, b in zip(*both, strict=True)]
+    paired = [PrintedRow(where[0].line, "", None, (a, b)) for a, b in zip(*both, strict=True)]
     lined = [replace(row, line=row.numbers[0].line) for row in paired]
     table = _unnamed(lined, 0, 1, order, [])
     beside = both[0][1] is flat[2]
@@ -240,12 +240,12 @@ def _without_heading(rows: list[Row], lines: Sequence[Line]) -> PrintedTable | N
     return replace(table, how=f"{words}; {table.how}", headings=used)
 
 
-def _spread(rows: list[Row]) -> float:
+def _spread(rows: list[PrintedRow]) -> float:
     """How far the ratios of two columns lie apart."""
     return spread(*zip(*(row.numbers for row in rows), strict=True))
 
 
-def _two_blocks(rows: list[Row]) -> PrintedTable | None:
+def _two_blocks(rows: list[PrintedRow]) -> PrintedTable | None:
     """Two matrices without brackets, with an empty line or a word between them."""
     half = len(rows) // 2
     widths = [len(row.numbers) for row in rows]
@@ -254,13 +254,13 @@ def _two_blocks(rows: list[Row]) -> PrintedTable | None:
         return None
     flat = [one for row in rows for one in row.numbers]
     paired = zip(flat[: len(flat) // 2], flat[len(flat) // 2 :], strict=True)
-    table = _unnamed([Row(a.line, "", None, (a, b)) for a, b in paired], 0, 1, "", [])
+    table = _unnamed([PrintedRow(a.line, "", None, (a, b)) for a, b in paired], 0, 1, "", [])
     how = "two blocks of lines; nothing says which of them is the numerical one"
     return replace(table, how=how, sources=("the first block", "the second block"))
 
 
 def _unnamed(
-    rows: list[Row], one: int, other: int, order: str, problems: list[str]
+    rows: list[PrintedRow], one: int, other: int, order: str, problems: list[str]
 ) -> PrintedTable:
     if order:
         how = (
@@ -315,7 +315,7 @@ def arrays_of(lines: Sequence[Line]) -> PrintedTable | None:
                 prefixed[-1].append(token.number)
     for own in (prefixed, groups):
         if len(own) == 2 and len(own[0]) == len(own[1]) > 2:
-            rows = [Row(a.line, "", None, (a, b)) for a, b in zip(*own, strict=True)]
+            rows = [PrintedRow(a.line, "", None, (a, b)) for a, b in zip(*own, strict=True)]
             table = _unnamed(rows, 0, 1, "", [])
             how = "two arrays; nothing says which of them is the numerical one"
             used = {one.line for group in own for one in group}

@@ -18,7 +18,7 @@ from throughtime.arrays import Array, refuse
 from throughtime.diagnosis.printed.numbers import Number, digits_of, half_units
 from throughtime.diagnosis.printed.rows import PrintedTable, arrays_of, line_roles, table_of
 from throughtime.diagnosis.printed.segments import Segment, matched, segments_of
-from throughtime.diagnosis.printed.tokens import Line, lines_of
+from throughtime.diagnosis.printed.tokens import PrintedLine, lines_of
 from throughtime.gradcheck import CheckError
 
 MOST_SAID = 5  # lines that are quoted; of more, the number is given
@@ -122,7 +122,7 @@ def _finite(pair: Pair) -> bool:
     return bool(np.isfinite(pair.gradient.value) and np.isfinite(pair.numerical.value))
 
 
-def _labelled(lines: Sequence[Line]) -> PrintedPairs | None:
+def _labelled(lines: Sequence[PrintedLine]) -> PrintedPairs | None:
     both = matched(segments_of(lines))
     if both is None:
         return None
@@ -166,7 +166,9 @@ def _of_table(table: PrintedTable | None) -> PrintedPairs | None:
     return PrintedPairs(pairs, table.known, table.sources, table.how, used, table.problems)
 
 
-def _sorted(found: PrintedPairs, whole: list[Pair], lines: Sequence[Line]) -> ParsedGradients:
+def _sorted(
+    found: PrintedPairs, whole: list[Pair], lines: Sequence[PrintedLine]
+) -> ParsedGradients:
     digits = [half_units([getattr(pair, side) for pair in whole]) for side in SIDES]
     names = _names(whole)
     tensors: dict[str, list[int]] = {}
@@ -233,7 +235,7 @@ def _said(found: PrintedPairs, whole: list[Pair]) -> Iterator[str]:
     yield f"{count}{tensors}: {found.how}; printed {printed}."
 
 
-def _notes(found: PrintedPairs, lines: Sequence[Line]) -> Iterator[str]:
+def _notes(found: PrintedPairs, lines: Sequence[PrintedLine]) -> Iterator[str]:
     lost = [pair for pair in found.pairs if not _finite(pair)]
     if lost:
         are = "is" if len(lost) == 1 else "are"
@@ -257,7 +259,7 @@ def _notes(found: PrintedPairs, lines: Sequence[Line]) -> Iterator[str]:
         yield "Entries that the text leaves out with dots are not compared."
 
 
-def _glued(lines: Sequence[Line]) -> Iterator[str]:
+def _glued(lines: Sequence[PrintedLine]) -> Iterator[str]:
     """Numbers that were pasted together: the sign between them may have been a dash."""
     found = [
         f"{a.text}{b.text} in line {line.place}"
@@ -285,12 +287,12 @@ def _why_lost(pair: Pair) -> str:
     return f"line {one.line}: {one.problem or f'{one.text} beside {other.text}'}"
 
 
-def _quoted(line: Line) -> str:
+def _quoted(line: PrintedLine) -> str:
     text = line.text if len(line.text) <= LONGEST_QUOTE else line.text[: LONGEST_QUOTE - 1] + "…"
     return f"line {line.place} '{text}'"
 
 
-def _uneven(lines: Sequence[Line]) -> str:
+def _uneven(lines: Sequence[PrintedLine]) -> str:
     """A sentence on words behind which different counts of numbers stand; "" where there are none.
 
     Only words that say which of the two it is count.
@@ -304,7 +306,9 @@ def _uneven(lines: Sequence[Line]) -> str:
     )
 
 
-def _refused(what: str, lines: Sequence[Line], problems: list[str], actual: str = "") -> NoReturn:
+def _refused(
+    what: str, lines: Sequence[PrintedLine], problems: list[str], actual: str = ""
+) -> NoReturn:
     damage = [f"line {n.line}: {n.problem}" for line in lines for n in line.numbers if n.problem]
     uneven = _uneven(lines)
     texts = (

@@ -10,7 +10,7 @@ from throughtime.diagnosis.printed.columns import pairs_among, side_by_side, spr
 from throughtime.diagnosis.printed.numbers import Number, commonest
 from throughtime.diagnosis.printed.roles import Role
 from throughtime.diagnosis.printed.segments import is_name, phrases
-from throughtime.diagnosis.printed.tokens import ARRAYS, Line, Token
+from throughtime.diagnosis.printed.tokens import ARRAYS, PrintedLine, Token
 
 PROSE = 3  # words: with so many, whole numbers in a line are no entries
 NAME = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
@@ -63,7 +63,7 @@ class _Heading:
     roles: tuple[Role, ...]
 
 
-def table_of(lines: Sequence[Line]) -> PrintedTable | None:
+def table_of(lines: Sequence[PrintedLine]) -> PrintedTable | None:
     """The rows of a text, under its first heading."""
     rows, headings, titles = _rows(lines)
     if not rows:
@@ -72,7 +72,7 @@ def table_of(lines: Sequence[Line]) -> PrintedTable | None:
     return None if found is None else replace(found, headings=found.headings | titles)
 
 
-def _rows(lines: Sequence[Line]) -> tuple[list[PrintedRow], list[_Heading], set[int]]:
+def _rows(lines: Sequence[PrintedLine]) -> tuple[list[PrintedRow], list[_Heading], set[int]]:
     """The rows, the headings, and the lines that name what follows."""
     rows: list[PrintedRow] = []
     headings: list[_Heading] = []
@@ -100,7 +100,7 @@ def _rows(lines: Sequence[Line]) -> tuple[list[PrintedRow], list[_Heading], set[
     return rows, headings, titles
 
 
-def line_roles(line: Line) -> tuple[Role, ...]:
+def line_roles(line: PrintedLine) -> tuple[Role, ...]:
     """What the words before the first number of a line say."""
     return _roles(line.tokens)
 
@@ -212,7 +212,7 @@ def _narrowed(
     return None
 
 
-def _without_heading(rows: list[PrintedRow], lines: Sequence[Line]) -> PrintedTable | None:
+def _without_heading(rows: list[PrintedRow], lines: Sequence[PrintedLine]) -> PrintedTable | None:
     order = _order_of_form(lines)
     count = commonest([len(row.numbers) for row in rows if len(row.numbers) > 1])
     alike = [row for row in rows if len(row.numbers) == count]
@@ -273,7 +273,7 @@ def _unnamed(
     return PrintedTable(rows, one, other, False, sources, how, set(), problems)
 
 
-def _order_of_form(lines: Sequence[Line]) -> str:
+def _order_of_form(lines: Sequence[PrintedLine]) -> str:
     """The checker whose form fixes the order of its columns; "" where there is none."""
     forms = [line for line in lines if line.numbers]
     arrows = [
@@ -286,7 +286,7 @@ def _order_of_form(lines: Sequence[Line]) -> str:
     return "gradCheck of min-char-rnn" if forms and len(arrows) == len(forms) else ""
 
 
-def arrays_of(lines: Sequence[Line]) -> PrintedTable | None:
+def arrays_of(lines: Sequence[PrintedLine]) -> PrintedTable | None:
     """Two arrays, one after the other, without a word that says which is which."""
     tokens = [(line, token) for line in lines for token in line.tokens]
     if any(_roles(line.tokens) for line in lines):

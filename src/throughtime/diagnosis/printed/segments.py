@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from throughtime.diagnosis.printed.numbers import Number
 from throughtime.diagnosis.printed.roles import NUMERICAL, OUTWARD, Role, phrase, role_of
-from throughtime.diagnosis.printed.tokens import ARRAYS, Line, Token
+from throughtime.diagnosis.printed.tokens import ARRAYS, PrintedLine, Token
 
 LONGEST_PHRASE = 6  # words
 # Words between a label and its numbers, and of sentences around them, that name no tensor.
@@ -105,7 +105,7 @@ def _errs(token: Token) -> bool:
     return token.text == "Error"
 
 
-def segments_of(lines: Sequence[Line]) -> list[Segment]:
+def segments_of(lines: Sequence[PrintedLine]) -> list[Segment]:
     """All numbers of a text with the word that they stand behind, in their order."""
     reader = _Reader()
     for line in lines:
@@ -121,7 +121,7 @@ class _Reader:
         self.depth = 0
         self.open: Segment | None = None
 
-    def read(self, line: Line) -> None:
+    def read(self, line: PrintedLine) -> None:
         tokens = line.tokens
         if line.aside and not line.numbers and not phrases(tokens):
             return  # a loss, a step: what it names is no tensor
@@ -148,7 +148,7 @@ class _Reader:
                 self.open.rows[-1] += 1
             k += 1
 
-    def ends_a_segment(self, line: Line, own: dict[int, Phrase]) -> bool:
+    def ends_a_segment(self, line: PrintedLine, own: dict[int, Phrase]) -> bool:
         """Whether a line does not go on with what stands above: a title, or another label."""
         if any(one.role.kind == "gradient" for one in own.values()):
             return True

@@ -106,7 +106,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Line:
+class PrintedLine:
     """One line of a pasted text.
 
     Attributes:
@@ -132,7 +132,7 @@ class Line:
         return [token.text for token in self.tokens if token.kind == "word"]
 
 
-def lines_of(text: str) -> list[Line]:
+def lines_of(text: str) -> list[PrintedLine]:
     """The lines of a text; a factor that stands before numbers, as in MATLAB, is multiplied in."""
     raw = text.splitlines()
     commas = _has_decimal_commas(raw)
@@ -146,7 +146,7 @@ def lines_of(text: str) -> list[Line]:
         if not factor and re.search(r"[^\W\d_]{2}", clean):
             scale = 1.0  # a word: what follows are other numbers
         tokens = tuple(_tokens(clean, place, scale))
-        found.append(Line(place, line.strip(), tokens, aside))
+        found.append(PrintedLine(place, line.strip(), tokens, aside))
     return found
 
 

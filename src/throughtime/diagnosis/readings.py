@@ -68,7 +68,7 @@ KINDS = tuple(_kinds())
 
 
 @dataclass(frozen=True)
-class Reading:
+class NetworkReading:
     """One way to read the target.
 
     Attributes:
@@ -153,7 +153,7 @@ class Fit:
     """
 
     def __init__(
-        self, reading: Reading, drawn: Drawn, steps: int, *, second_look: bool = False
+        self, reading: NetworkReading, drawn: Drawn, steps: int, *, second_look: bool = False
     ) -> None:
         self.reading, self.drawn, self.steps = reading, drawn, steps
         self.second_look = second_look
@@ -206,7 +206,7 @@ class Fit:
         return np.concatenate([found[name].reshape(-1) for name in names])
 
 
-def model_of(reading: Reading, drawn: Drawn, deltas: Array, *, last: bool) -> Model:
+def model_of(reading: NetworkReading, drawn: Drawn, deltas: Array, *, last: bool) -> Model:
     """Our own network at the drawn values, whose loss is Σ deltas ⊙ outputs."""
     units, cell = len(reading.wires.chosen), reading.kind.cell
     blocks: dict[Block, Array] = {}

@@ -23,7 +23,7 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.observed import Observed
-from throughtime.diagnosis.readings import KINDS, Drawn, Fit, Kind, Reading, Rows, model_of
+from throughtime.diagnosis.readings import KINDS, Drawn, Fit, Kind, NetworkReading, Rows, model_of
 from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
     DRAWN_BIASES,
@@ -68,7 +68,7 @@ class SimpleNetwork:
     """
 
     study: Study
-    reading: Reading
+    reading: NetworkReading
     drawn: Drawn
     observations: dict[int, Observed | None] = field(default_factory=dict)
     still: SimpleNetwork | None = None
@@ -96,7 +96,7 @@ class SimpleNetwork:
             return False
         return not self.reading.own(_rows(wires, observed)).vague
 
-    def _signed(self, steps: int) -> list[Reading]:
+    def _signed(self, steps: int) -> list[NetworkReading]:
         """The reading with the sum of the last step's inputs, of either sign.
 
         A tanh network without biases shows the sign only where one step sees the one before.
@@ -222,7 +222,7 @@ def read(study: Study) -> Iterator[SimpleNetwork]:
 
 def _read(study: Study, wires: Wires) -> SimpleNetwork | None:
     drawn = _drawn(study, wires)
-    blank = Reading(wires, KINDS[0], ())
+    blank = NetworkReading(wires, KINDS[0], ())
     seen = {steps: _look(study, blank, drawn.still, steps) for steps in (1, 2)}
     rows = {steps: _rows(wires, one) for steps, one in seen.items() if one is not None}
     if len(rows) < 2 or any(one.vague for one in rows.values()):
@@ -259,7 +259,7 @@ def _readings(
     drawn: Drawn,
     rows: Mapping[int, Rows],
     sums_of_inputs: Callable[[Kind], tuple[float, ...] | None],
-) -> Iterator[Reading]:
+) -> Iterator[NetworkReading]:
     """Which vector may be which: those to which the loss reacts are the same in both networks."""
     moving = {steps: _moving(wires, one) for steps, one in rows.items()}
     for kind in KINDS:
@@ -288,7 +288,9 @@ def _readings(
         numbers = [number for own in letters.values() for number in own]
         for chosen in product(*ways):
             order = dict(zip(numbers, chain(*chosen), strict=True))
-            yield Reading(wires, kind, tuple(order[k] for k in range(len(numbers))), sums=sums)
+            yield NetworkReading(
+                wires, kind, tuple(order[k] for k in range(len(numbers))), sums=sums
+            )
 
 
 def _moving(wires: Wires, rows: Rows) -> list[bool]:
@@ -302,7 +304,7 @@ def _moving_letters(
     wires: Wires, kind: Kind, drawn: Drawn, sums: tuple[float, ...]
 ) -> dict[int, list[bool]]:
     """To which of a cell's vectors the loss reacts, where recurrent weights are 0."""
-    reading = Reading(wires, kind, tuple(range(len(kind.letters))), sums=sums)
+    reading = NetworkReading(wires, kind, tuple(range(len(kind.letters))), sums=sums)
     found = {}
     for steps in (1, 2):
         deltas = np.ones((steps, len(drawn.head)))
@@ -335,12 +337,12 @@ class _InputSums:
 
     def _next(self, kind: Kind, before: tuple[float, ...], steps: int) -> float | None:
         if steps not in self.seen:
-            blank = Reading(self.wires, KINDS[0], ())
+            blank = NetworkReading(self.wires, KINDS[0], ())
             self.seen[steps] = _look(self.study, blank, self.drawn, steps)
         observed = self.seen[steps]
         if observed is None:
             return None
-        own = Reading(self.wires, kind, tuple(range(len(kind.letters))))
+        own = NetworkReading(self.wires, kind, tuple(range(len(kind.letters))))
         rows = own.own(_rows(self.wires, observed))
         if rows.vague:
             return None
@@ -359,7 +361,7 @@ class _InputSums:
         return best if off(best) <= 1.0 else None
 
 
-def _orders(reading: Reading, matrices: Sequence[Place]) -> Iterator[tuple[Place, ...]]:
+def _orders(reading: NetworkReading, matrices: Sequence[Place]) -> Iterator[tuple[Place, ...]]:
     """The recurrent matrices in the cell's order: sorted as the biases are, or in any order."""
     cell = reading.kind.cell
     gates = len(cell.gates)
@@ -403,7 +405,7 @@ def _drawn(study: Study, wires: Wires) -> Drawn:
     return Drawn(biases, recurrent, head, bias)
 
 
-def _look(study: Study, reading: Reading, drawn: Drawn, steps: int) -> Observed | None:
+def _look(study: Study, reading: NetworkReading, drawn: Drawn, steps: int) -> Observed | None:
     """Vectors and output layer at a length, with nothing but the drawn values other than 0."""
     wires = reading.wires
     values = {name: np.zeros(array.shape) for name, array in study.values.items()}

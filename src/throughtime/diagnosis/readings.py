@@ -146,7 +146,7 @@ class Rows(NamedTuple):
         return not largest or bool((self.bars > VAGUE_PREDICTION * largest).any())
 
 
-class Fit:
+class GradientMap:
     """The right network at a length: from δ of its outputs to the gradient, a linear map.
 
     Where a second look decides whether δ is right, there may be as many numbers as unknown ones.

@@ -23,7 +23,15 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.observed import Observed
-from throughtime.diagnosis.readings import KINDS, Drawn, Fit, Kind, NetworkReading, Rows, model_of
+from throughtime.diagnosis.readings import (
+    KINDS,
+    Drawn,
+    GradientMap,
+    Kind,
+    NetworkReading,
+    Rows,
+    model_of,
+)
 from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
     DRAWN_BIASES,
@@ -118,7 +126,7 @@ class SimpleNetwork:
 
     def _deltas(self, rows: Rows, steps: int) -> Array | None:
         """δ of the outputs, (T, outputs): at the last step alone, if that explains all."""
-        fit = Fit(self.reading, self.drawn, steps)
+        fit = GradientMap(self.reading, self.drawn, steps)
         last = fit.deltas(rows, [steps - 1])
         if last is not None:
             return last
@@ -150,7 +158,7 @@ class SimpleNetwork:
             scale = s if mean else 1
             own = Rows(scale * now.numerical - before, scale * now.bars + unsure)
             alone = self.reading.wires.head is None
-            delta = Fit(self.reading, self.drawn, s, second_look=alone).deltas(own, [s - 1])
+            delta = GradientMap(self.reading, self.drawn, s, second_look=alone).deltas(own, [s - 1])
             if delta is None:
                 return None
             found[s - 1], before, unsure = delta[-1], scale * now.numerical, scale * now.bars
@@ -169,11 +177,13 @@ class SimpleNetwork:
             if last:
                 observed = self.still.look(steps)
                 own = None if observed is None else reading.own(_rows(reading.wires, observed))
-                fit = Fit(self.still.reading, self.drawn.still, steps, second_look=True)
+                fit = GradientMap(self.still.reading, self.drawn.still, steps, second_look=True)
                 found = None if own is None else fit.deltas(own, [steps - 1])
             else:
                 found = self.still._collected(steps, mean=mean)
-            if found is not None and Fit(self.reading, self.drawn, steps).predicts(rows, found):
+            if found is not None and GradientMap(self.reading, self.drawn, steps).predicts(
+                rows, found
+            ):
                 return found
         return None
 
@@ -231,7 +241,7 @@ def _read(study: Study, wires: Wires) -> SimpleNetwork | None:
         one
         for one in _readings(wires, drawn.still, rows, _InputSums(study, wires, drawn.still))
         if wires.head is None
-        or Fit(one, drawn.still, 2).deltas(one.own(rows[2]), range(2)) is not None
+        or GradientMap(one, drawn.still, 2).deltas(one.own(rows[2]), range(2)) is not None
     ]
     still: SimpleNetwork | None = None
     for matrices in recurrent(study, wires) if fitting else ():
@@ -349,7 +359,7 @@ class _InputSums:
 
         def off(value: float) -> float:
             reading = replace(own, sums=(*before, value))
-            return Fit(reading, self.drawn, steps).off(rows, range(steps))
+            return GradientMap(reading, self.drawn, steps).off(rows, range(steps))
 
         if off(1.0) <= 1.0:  # one-hot
             return 1.0

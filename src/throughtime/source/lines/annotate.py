@@ -18,7 +18,7 @@ from throughtime.source.edits.unclipped import without_clips
 from throughtime.source.events import Event, Instrumented, Place
 from throughtime.source.lines.first_wrong import Fault, Search
 from throughtime.source.lines.line_changes import changes_of
-from throughtime.source.lines.matching import SEVERAL, Match, Reading
+from throughtime.source.lines.matching import SEVERAL, DerivativeReading, Match
 from throughtime.source.lines.truths import PLACE, Truths
 from throughtime.source.probes import Site
 from throughtime.source.recipe import Program
@@ -358,7 +358,7 @@ class _Findings:
 
     # --- words ---
 
-    def words(self, reading: Reading, count: int, own: Path | None = None) -> str:
+    def words(self, reading: DerivativeReading, count: int, own: Path | None = None) -> str:
         """What a reading says, as "∂L/∂c_{t−1} (line 44)"."""
         group = reading.group
         if group is SEVERAL:
@@ -500,14 +500,14 @@ def _times(factor: float) -> str:
     return "−" if factor == -1.0 else f"{factor:.6g} · "
 
 
-def _elsewhere(reading: Reading) -> str:
+def _elsewhere(reading: DerivativeReading) -> str:
     shift = reading.shift
     if not shift:
         return ""
     return " one step later" if shift == -1 else " one step before" if shift == 1 else ""
 
 
-def _step(reading: Reading, count: int) -> str:
+def _step(reading: DerivativeReading, count: int) -> str:
     """The step of a derivative beside that of the loop it is in."""
     if count == 1:
         index = next(index for index in reading.indices if index is not None)

@@ -9,7 +9,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.source.events import Event, Place
-from throughtime.source.lines.matching import RANK, Reading, affinity, orders
+from throughtime.source.lines.matching import RANK, DerivativeReading, affinity, orders
 from throughtime.source.lines.runs import Outcome, Runs
 from throughtime.source.lines.truths import PLACE, Group, Truth
 
@@ -171,7 +171,7 @@ class Hypotheses(Runs):
             yield Hypothesis(place, group, tuple(pairs), axes, min(off), unchanged)
 
 
-def _widens(hypothesis: Hypothesis, reading: Reading) -> bool:
+def _widens(hypothesis: Hypothesis, reading: DerivativeReading) -> bool:
     """Whether it takes values that are right as one term for the whole sum.
 
     That is so for a variable that has the value of the one whose term it is, and for a parameter.

@@ -38,7 +38,7 @@ class Match:
 
 
 @dataclass(frozen=True)
-class Reading:
+class DerivativeReading:
     """What the values at one place of the backward pass are.
 
     Attributes:
@@ -178,11 +178,11 @@ class Meanings:
             for other in self.truths.data.get(value.size, ())
         )
 
-    def readings(self, events: Sequence[Event]) -> list[Reading]:
+    def readings(self, events: Sequence[Event]) -> list[DerivativeReading]:
         """What the values at one place are, all of them; the best explanation first."""
         found = [reading for reading in self._explanations(events) if not reading.wrong]
         if not found and len(events) > 1 and self._each_is_one(events):
-            return [Reading(SEVERAL, (None,) * len(events), 1.0, ())]
+            return [DerivativeReading(SEVERAL, (None,) * len(events), 1.0, ())]
         return sorted(found, key=lambda reading: self._rank(reading, events[0]))
 
     def _each_is_one(self, events: Sequence[Event]) -> bool:
@@ -193,7 +193,7 @@ class Meanings:
             for event in events
         ) and any(event.value.any() for event in events)
 
-    def _explanations(self, events: Sequence[Event]) -> list[Reading]:
+    def _explanations(self, events: Sequence[Event]) -> list[DerivativeReading]:
         seen = [self.matches(event.value) if event.value.any() else None for event in events]
         known = [matches for matches in seen if matches is not None]
         if not known:
@@ -214,7 +214,7 @@ class Meanings:
                 found.append(reading)
         return found
 
-    def _rank(self, reading: Reading, event: Event) -> tuple[float, ...]:
+    def _rank(self, reading: DerivativeReading, event: Event) -> tuple[float, ...]:
         return (
             reading.factor != 1.0,
             reading.group.data,
@@ -237,7 +237,7 @@ def _rank_of(group: Group, event: Event) -> int:
 
 def _one_by_one(
     group: Group, per_event: Sequence[list[Match] | None], axes: tuple[int, ...]
-) -> Reading | None:
+) -> DerivativeReading | None:
     """Gives each value a derivative of its own, all with one factor."""
     taken: set[int] = set()
     indices: list[int | None] = []
@@ -256,7 +256,7 @@ def _one_by_one(
     factor = factors[0]
     if any(abs(other - factor) > FACTOR_SPREAD * abs(factor) for other in factors):
         return None
-    return Reading(group, tuple(indices), factor, axes, _missing(group, indices))
+    return DerivativeReading(group, tuple(indices), factor, axes, _missing(group, indices))
 
 
 def _missing(group: Group, indices: Sequence[int | None]) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from throughtime.source.edits.unclipped import without_clips
 from throughtime.source.events import Event, Instrumented, Place
 from throughtime.source.lines.first_wrong import Fault, Search
 from throughtime.source.lines.line_changes import changes_of
-from throughtime.source.lines.matching import SEVERAL, DerivativeReading, Match
+from throughtime.source.lines.matching import SEVERAL, DerivativeMatch, DerivativeReading
 from throughtime.source.lines.truths import PLACE, Truths
 from throughtime.source.probes import Site
 from throughtime.source.recipe import Program
@@ -445,7 +445,7 @@ class _Findings:
         """Whether what lacks or is too much is a derivative by itself."""
         for sign, words in ((1.0, "it lacks"), (-1.0, "it has once too often")):
             common: set[tuple[int, int]] | None = None
-            first: dict[tuple[int, int], Match] = {}
+            first: dict[tuple[int, int], DerivativeMatch] = {}
             for value, truth in values:
                 meant = self.search.truths.full(truth).reshape(-1)
                 off = sign * (meant - np.transpose(value, axes).reshape(-1))

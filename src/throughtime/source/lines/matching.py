@@ -22,7 +22,7 @@ SEVERAL = Group("use", "several values", [])  # of a loop over gates, or paramet
 
 
 @dataclass(frozen=True)
-class Match:
+class DerivativeMatch:
     """A value is a factor times a derivative.
 
     Attributes:
@@ -143,7 +143,7 @@ class Meanings:
         off = np.abs(along - factor * truth.along)
         return factor if (off <= abs(factor) * self.allowed(truth)[0]).all() and factor else None
 
-    def matches(self, value: Array) -> list[Match]:
+    def matches(self, value: Array) -> list[DerivativeMatch]:
         """All derivatives that a value is, up to a factor and the order of its axes."""
         table = self._sizes.get(value.size)
         if table is None or not len(table.truths) or not np.isfinite(value).all():
@@ -160,7 +160,8 @@ class Meanings:
             for number in np.flatnonzero(exact | scaled):
                 factor = 1.0 if exact[number] else float(factors[number])
                 found += [
-                    Match(group, index, factor, axes) for group, index in table.groups[number]
+                    DerivativeMatch(group, index, factor, axes)
+                    for group, index in table.groups[number]
                 ]
         return found
 
@@ -198,12 +199,12 @@ class Meanings:
         known = [matches for matches in seen if matches is not None]
         if not known:
             return []
-        choices: dict[tuple[int, tuple[int, ...]], list[Match]] = {}
+        choices: dict[tuple[int, tuple[int, ...]], list[DerivativeMatch]] = {}
         for match in known[0]:
             choices.setdefault((id(match.group), match.axes), []).append(match)
         found = []
         for (group_id, axes), first in choices.items():
-            per_event: list[list[Match] | None] = []
+            per_event: list[list[DerivativeMatch] | None] = []
             for matches in seen:
                 own = matches and [m for m in matches if id(m.group) == group_id and m.axes == axes]
                 per_event.append(own if matches is not None else None)
@@ -236,7 +237,7 @@ def _rank_of(group: Group, event: Event) -> int:
 
 
 def _one_by_one(
-    group: Group, per_event: Sequence[list[Match] | None], axes: tuple[int, ...]
+    group: Group, per_event: Sequence[list[DerivativeMatch] | None], axes: tuple[int, ...]
 ) -> DerivativeReading | None:
     """Gives each value a derivative of its own, all with one factor."""
     taken: set[int] = set()

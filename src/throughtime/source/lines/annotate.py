@@ -16,7 +16,7 @@ from throughtime.derivatives import derivative
 from throughtime.gradcheck import CheckError, Report
 from throughtime.source.edits.unclipped import without_clips
 from throughtime.source.events import Event, Instrumented, Place
-from throughtime.source.lines.first_wrong import Fault, Search
+from throughtime.source.lines.first_wrong import Search, WrongValues
 from throughtime.source.lines.line_changes import changes_of
 from throughtime.source.lines.matching import SEVERAL, DerivativeMatch, DerivativeReading
 from throughtime.source.lines.truths import PLACE, Truths
@@ -212,7 +212,7 @@ def first_wrong(findings: Sequence[LineFinding]) -> LineFinding | None:
 class _Findings:
     """Puts into words what a search has found."""
 
-    def __init__(self, search: Search, faults: Sequence[Fault]) -> None:
+    def __init__(self, search: Search, faults: Sequence[WrongValues]) -> None:
         self.search, self.faults = search, faults
         self.end = (faults and search.run(search.values_of_all(faults))) or search.start
         self.steps = search.code.program.length
@@ -231,13 +231,13 @@ class _Findings:
                     found += self._in_series(fault, found[number])
             return found
 
-    def _in_series(self, fault: Fault, finding: LineFinding) -> list[LineFinding]:
+    def _in_series(self, fault: WrongValues, finding: LineFinding) -> list[LineFinding]:
         """A line that a wrong one is made of and that is wrong too: neither shows alone.
 
         Only a variable whose name says what it should be, and which a small change makes that.
         """
         for hypothesis in self.search.made_of(fault):
-            other = Fault(hypothesis, fault.before, fault.before, fault.mended)
+            other = WrongValues(hypothesis, fault.before, fault.before, fault.mended)
             changes, words = changes_of(self.search, self.faults, other)
             if not changes:
                 continue
@@ -280,7 +280,7 @@ class _Findings:
             return replace(finding, status="follows")
         return finding
 
-    def _of_fault(self, fault: Fault, order: int) -> LineFinding:
+    def _of_fault(self, fault: WrongValues, order: int) -> LineFinding:
         hypothesis = fault.hypothesis
         site = self.search.code.probes.sites[hypothesis.place[0]]
         events = fault.after.events.get(hypothesis.place, ())
@@ -391,7 +391,7 @@ class _Findings:
             words += f" ({where})"
         return words
 
-    def _noticed(self, fault: Fault) -> list[str]:
+    def _noticed(self, fault: WrongValues) -> list[str]:
         hypothesis, said = fault.hypothesis, []
         events = fault.before.events[hypothesis.place]
         if hypothesis.unchanged:

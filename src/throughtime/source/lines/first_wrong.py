@@ -33,7 +33,7 @@ Gain = tuple[int, int, int]  # of the gradients' scores; by name; values put in
 
 
 @dataclass(frozen=True, eq=False)
-class Fault:
+class WrongValues:
     """A place whose values are not what they should be, and what shows it.
 
     Attributes:
@@ -54,12 +54,12 @@ class Fault:
 class Search(Hypotheses):
     """Looks for the faults of one program at one point, as `Runs` takes it."""
 
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[WrongValues]:
         """The faults, in the order in which they run; those found before are mended for the next.
 
         Gross ones come first: beside them a small penalty, which is a fault too, hides nothing.
         """
-        found: list[Fault] = []
+        found: list[WrongValues] = []
         for close in CLOSE_ENOUGH:
             self.meanings = Meanings(self.truths, close)
             outcome = self.run({})
@@ -76,7 +76,7 @@ class Search(Hypotheses):
         needed = self._needed(found)
         return sorted(needed, key=lambda fault: fault.hypothesis.first)
 
-    def _needed(self, found: list[Fault]) -> list[Fault]:
+    def _needed(self, found: list[WrongValues]) -> list[WrongValues]:
         """Without those that one found later, but before them in the run, has made superfluous."""
         kept = list(found)
         for number, fault in enumerate(found):
@@ -89,7 +89,7 @@ class Search(Hypotheses):
                 kept = others
         return kept
 
-    def _next(self, outcome: Outcome, known: set[Place]) -> Fault | None:
+    def _next(self, outcome: Outcome, known: set[Place]) -> WrongValues | None:
         """The first place at which true values mend something.
 
         Places whose name says what they are meant to be are tried first. The one found bounds how
@@ -133,7 +133,9 @@ class Search(Hypotheses):
         ]
         wholes = [name for name in better if name not in self.parts]
         mended = tuple(wholes or dict.fromkeys(self.parts[name][0] for name in better))
-        return Fault(hypothesis, outcome, after, mended, self._not_understood(hypothesis, outcome))
+        return WrongValues(
+            hypothesis, outcome, after, mended, self._not_understood(hypothesis, outcome)
+        )
 
     def _makers(self, hypothesis: Hypothesis, outcome: Outcome) -> set[Place]:
         """The places that assign the variables of a statement."""
@@ -154,7 +156,7 @@ class Search(Hypotheses):
             and events[0].site.target.split("[")[0] in names
         }
 
-    def made_of(self, fault: Fault) -> Iterator[Hypothesis]:
+    def made_of(self, fault: WrongValues) -> Iterator[Hypothesis]:
         """For the variables that a wrong line is made of and that are no derivatives, what they
         should be as they are called."""
         outcome = fault.before
@@ -295,7 +297,7 @@ class Search(Hypotheses):
             values[event.sequence] = np.transpose(self.truths.full(truth).reshape(laid), back)
         return values
 
-    def values_of_all(self, faults: Sequence[Fault]) -> dict[int, Array]:
+    def values_of_all(self, faults: Sequence[WrongValues]) -> dict[int, Array]:
         """The true values for several faults."""
         found: dict[int, Array] = {}
         for fault in faults:

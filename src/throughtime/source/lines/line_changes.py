@@ -11,7 +11,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.source.events import Event, Place
-from throughtime.source.lines.first_wrong import Fault, Search
+from throughtime.source.lines.first_wrong import Search, WrongValues
 from throughtime.source.lines.truths import Truth
 from throughtime.source.lines.variants import noticed_variant
 from throughtime.source.lines.what_fits import Variables, WhatFits
@@ -38,7 +38,9 @@ class _Steps:
     fits: list[Callable[[Any], bool]]
 
 
-def changes_of(search: Search, faults: Sequence[Fault], fault: Fault) -> tuple[list[Change], str]:
+def changes_of(
+    search: Search, faults: Sequence[WrongValues], fault: WrongValues
+) -> tuple[list[Change], str]:
     """Small changes of a line after which its values are right at all steps; the first in words.
 
     Args:
@@ -68,7 +70,7 @@ def changes_of(search: Search, faults: Sequence[Fault], fault: Fault) -> tuple[l
     return [], ""
 
 
-def _steps(search: Search, faults: Sequence[Fault], fault: Fault) -> _Steps | None:
+def _steps(search: Search, faults: Sequence[WrongValues], fault: WrongValues) -> _Steps | None:
     """The variables each time that a line runs, with true values put in everywhere.
 
     Of an augmented assignment they are those before it.
@@ -101,7 +103,7 @@ def _steps(search: Search, faults: Sequence[Fault], fault: Fault) -> _Steps | No
     return found
 
 
-def _right_sides(site: Site, place: Place, fault: Fault) -> Iterator[Event]:
+def _right_sides(site: Site, place: Place, fault: WrongValues) -> Iterator[Event]:
     """The right sides of an augmented assignment, in the order in which they run."""
     for other, events in fault.before.events.items():
         own = events[0].site

@@ -16,7 +16,7 @@ from throughtime.derivatives import derivative
 from throughtime.gradcheck import CheckError, Report
 from throughtime.source.edits.unclipped import without_clips
 from throughtime.source.events import Event, Instrumented, Place
-from throughtime.source.lines.first_wrong import Search, WrongValues
+from throughtime.source.lines.first_wrong import WrongValues, WrongValueSearch
 from throughtime.source.lines.line_changes import changes_of
 from throughtime.source.lines.matching import SEVERAL, DerivativeMatch, DerivativeReading
 from throughtime.source.lines.truths import PLACE, Truths
@@ -149,7 +149,7 @@ def _looked_at(program: Program, with_faults: bool) -> _Findings:
     if not code.probes.sites:
         refuse("the program", "a file with functions", "none", error=CheckError)
     with code.program.entered():  # once for all its evaluations, which are many
-        search = Search(code, Truths(code))
+        search = WrongValueSearch(code, Truths(code))
         return _Findings(search, search.faults() if with_faults else [])
 
 
@@ -212,7 +212,7 @@ def first_wrong(findings: Sequence[LineFinding]) -> LineFinding | None:
 class _Findings:
     """Puts into words what a search has found."""
 
-    def __init__(self, search: Search, faults: Sequence[WrongValues]) -> None:
+    def __init__(self, search: WrongValueSearch, faults: Sequence[WrongValues]) -> None:
         self.search, self.faults = search, faults
         self.end = (faults and search.run(search.values_of_all(faults))) or search.start
         self.steps = search.code.program.length

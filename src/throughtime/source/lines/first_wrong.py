@@ -51,7 +51,7 @@ class WrongValues:
     unknown: tuple[Event, ...] = ()
 
 
-class Search(Hypotheses):
+class WrongValueSearch(Hypotheses):
     """Looks for the faults of one program at one point, as `Runs` takes it."""
 
     def faults(self) -> list[WrongValues]:

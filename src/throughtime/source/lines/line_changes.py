@@ -11,7 +11,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.source.events import Event, Place
-from throughtime.source.lines.first_wrong import Search, WrongValues
+from throughtime.source.lines.first_wrong import WrongValues, WrongValueSearch
 from throughtime.source.lines.truths import Truth
 from throughtime.source.lines.variants import noticed_variant
 from throughtime.source.lines.what_fits import Variables, WhatFits
@@ -39,7 +39,7 @@ class _Steps:
 
 
 def changes_of(
-    search: Search, faults: Sequence[WrongValues], fault: WrongValues
+    search: WrongValueSearch, faults: Sequence[WrongValues], fault: WrongValues
 ) -> tuple[list[Change], str]:
     """Small changes of a line after which its values are right at all steps; the first in words.
 
@@ -70,7 +70,9 @@ def changes_of(
     return [], ""
 
 
-def _steps(search: Search, faults: Sequence[WrongValues], fault: WrongValues) -> _Steps | None:
+def _steps(
+    search: WrongValueSearch, faults: Sequence[WrongValues], fault: WrongValues
+) -> _Steps | None:
     """The variables each time that a line runs, with true values put in everywhere.
 
     Of an augmented assignment they are those before it.
@@ -112,7 +114,7 @@ def _right_sides(site: Site, place: Place, fault: WrongValues) -> Iterator[Event
 
 
 def _fit(
-    search: Search, truth: Truth, axes: tuple[int, ...], shape: tuple[int, ...]
+    search: WrongValueSearch, truth: Truth, axes: tuple[int, ...], shape: tuple[int, ...]
 ) -> Callable[[Any], bool]:
     def fits(value: Any) -> bool:
         array = np.asarray(value, dtype=np.float64)
@@ -169,7 +171,7 @@ def _redone(
 
 
 def _of_expression(
-    search: Search, site: Site, statement: ast.stmt, text: str, steps: _Steps
+    search: WrongValueSearch, site: Site, statement: ast.stmt, text: str, steps: _Steps
 ) -> tuple[list[Change], str]:
     others = _others(search, site)
     locals_ = steps.frames[0][1]
@@ -207,7 +209,7 @@ def _all_fit(what: WhatFits, text: str, steps: _Steps) -> bool:
     )
 
 
-def _others(search: Search, site: Site) -> list[str]:
+def _others(search: WrongValueSearch, site: Site) -> list[str]:
     """Variables as they are written in the function, and those of the object."""
     return [
         other.text
@@ -219,7 +221,7 @@ def _others(search: Search, site: Site) -> list[str]:
     ]
 
 
-def _style(statement: ast.stmt, search: Search) -> str:
+def _style(statement: ast.stmt, search: WrongValueSearch) -> str:
     """How a product of matrices is written here."""
     texts = [ast.unparse(statement)]
     texts += [ast.unparse(node) for node, _ in search.code.probes.statements.values()]
@@ -314,7 +316,7 @@ def _near(wanted: Array) -> Callable[[Any], bool]:
 
 
 def _scaled_after(
-    search: Search, site: Site, statement: ast.stmt, steps: _Steps
+    search: WrongValueSearch, site: Site, statement: ast.stmt, steps: _Steps
 ) -> tuple[list[Change], str]:
     """A further statement that divides what is made entry by entry."""
     name = site.text if site.kind == "changed" else site.target or site.text

@@ -20,7 +20,7 @@ from throughtime.source.finding.candidates import Candidate, candidates
 from throughtime.source.finding.readings import AT_REST, Judged, unchecked
 from throughtime.source.finding.region import RegionSearch
 from throughtime.source.finding.scripts import scripts_beside
-from throughtime.source.finding.search import Search
+from throughtime.source.finding.search import ReadingSearch
 from throughtime.source.finding.siblings import siblings
 from throughtime.source.finding.suggestions import (
     NO_DEFINITION,
@@ -114,7 +114,7 @@ def find(
     failures: list[str] = []
     doubtful: list[tuple[Candidate, Judged]] = []
     for candidate in chosen[:MOST_CANDIDATES]:
-        search = Search(bench, slices, candidate, _made(setup, candidate))
+        search = ReadingSearch(bench, slices, candidate, _made(setup, candidate))
         best = search.best()
         if best is None:
             failures.append(f"{candidate.name}: {_last(search.failures)}")

@@ -25,7 +25,7 @@ from throughtime.source.finding.candidates import Candidate, candidates
 from throughtime.source.finding.find import Found, found_of
 from throughtime.source.finding.forms import Form, Sizes
 from throughtime.source.finding.readings import Judged, Reading, unchecked
-from throughtime.source.finding.search import Search
+from throughtime.source.finding.search import ReadingSearch
 from throughtime.source.meanings import BACKWARD
 from throughtime.source.older import BUILTINS
 from throughtime.source.recipe import Program
@@ -217,7 +217,7 @@ def _by_functions(
     return None
 
 
-class _GivenSearch(Search):
+class _GivenSearch(ReadingSearch):
     """The search for a reading where object and data are given."""
 
     steps: tuple[tuple[str, int], ...] = ()

@@ -60,7 +60,7 @@ class Alike:
         self.enough = self._count >= SAME_FAILURES
 
 
-class Search(Models):
+class ReadingSearch(Models):
     """All readings of one candidate, which `Models` takes."""
 
     def best(self) -> Judged | None:

@@ -27,7 +27,7 @@ from throughtime.source.mending.edit_candidates import Candidates, Version, cand
 from throughtime.source.mending.edit_pairs import angle, changes, mark, pairs_of
 from throughtime.source.mending.line_edits import BY_LINES, edits_of_line, without_overlaps
 from throughtime.source.mending.mend_steps import (
-    Step,
+    MendingStep,
     hunk_of,
     mends_more,
     reverted,
@@ -139,7 +139,7 @@ class _Search(Standings):
         text = self._texts.get(path) or read_source(path).text
         version = Version({path: text, **self._texts}, {})
         standing = self._stand(version)
-        steps = [Step(version, (), standing)]
+        steps = [MendingStep(version, (), standing)]
         best = list(steps)
         for _ in range(MOST_RETURNS + 1):
             self._go_on(steps)
@@ -160,7 +160,7 @@ class _Search(Standings):
             return self._reported(steps, checked, explained)
         return self._looked_closely(steps, checked)
 
-    def _looked_closely(self, steps: list[Step], checked: tuple[str, float, str]) -> Mended:
+    def _looked_closely(self, steps: list[MendingStep], checked: tuple[str, float, str]) -> Mended:
         """Where the check finds what the search has overlooked, as a faint penalty."""
         self._near = NEAR_AT_LAST
         begin = replace(steps[-1], standing=self._stand(steps[-1].version))
@@ -175,7 +175,7 @@ class _Search(Standings):
                 return self._reported([*steps[:-1], *closely], again)
         return self._reported(steps, checked)
 
-    def _unclipped(self, step: Step, known: Candidates) -> Step | None:
+    def _unclipped(self, step: MendingStep, known: Candidates) -> MendingStep | None:
         """Without what clips, at first: it hides which tensors are right; None where it is idle."""
         if step.version.edits:
             return None
@@ -189,9 +189,9 @@ class _Search(Standings):
         standing = self._stand(found)
         if standing == step.standing or spoils(step.standing, standing):
             return None
-        return Step(found, edits, standing, sure=self._is_believed(step.standing, standing))
+        return MendingStep(found, edits, standing, sure=self._is_believed(step.standing, standing))
 
-    def _by_lines(self, stage: Setting, step: Step, known: Candidates) -> Step | None:
+    def _by_lines(self, stage: Setting, step: MendingStep, known: Candidates) -> MendingStep | None:
         """What the values in lines show: the edits after which wrong lines have right ones.
 
         Such edits are made even where no tensor agrees more as yet, since other faults may hide
@@ -225,19 +225,19 @@ class _Search(Standings):
             return None
         return replace(best, sure=False)
 
-    def _with(self, known: Candidates, edits: Sequence[Edit]) -> Step | None:
+    def _with(self, known: Candidates, edits: Sequence[Edit]) -> MendingStep | None:
         """A step with edits; None where there are none, or what they make does not run."""
         version = known.with_edits(edits) if edits else None
-        return None if version is None else Step(version, tuple(edits), self._stand(version))
+        return None if version is None else MendingStep(version, tuple(edits), self._stand(version))
 
-    def _asks_lines(self, stage: Setting, step: Step) -> bool:
+    def _asks_lines(self, stage: Setting, step: MendingStep) -> bool:
         """Whether lines are looked at before edits are tried: at first, and as long as it helps."""
         if self._near < NEAR and (stage != self._stages[-1] or self._looked_closely_at_lines):
             return False
         self._looked_closely_at_lines = self._near < NEAR
         return all(edit.key == BY_LINES for edit in step.version.edits)
 
-    def _go_on(self, steps: list[Step]) -> None:
+    def _go_on(self, steps: list[MendingStep]) -> None:
         """Adds steps until all agrees, or nothing is found."""
         while len(steps) <= MOST_MENDS and self._tries < self._most:
             found = self._next(steps[-1])
@@ -246,14 +246,14 @@ class _Search(Standings):
             steps.append(found)
             self._most = min(MOST_TRIES, self._tries + TRIES_OF_A_STEP)
 
-    def _sure(self, steps: list[Step]) -> list[Step]:
+    def _sure(self, steps: list[MendingStep]) -> list[MendingStep]:
         """Without the last steps, where these may as well be coincidences."""
         kept = list(steps)
         while not kept[-1].sure and not self._is_done(kept[-1]):
             kept.pop()
         return kept
 
-    def _helps_at_last(self, steps: Sequence[Step], number: int) -> bool:
+    def _helps_at_last(self, steps: Sequence[MendingStep], number: int) -> bool:
         """Whether a step makes more agree at the whole length too; else it may be a coincidence."""
         last = self._stages[-1]
         before, after = steps[number - 1].standing[last], steps[number].standing[last]
@@ -264,7 +264,7 @@ class _Search(Standings):
         mark = texts_mark(version)
         return any((mark, (e.path, e.splices)) in self._banned for e in edits)
 
-    def _back(self, steps: Sequence[Step], number: int) -> list[Step]:
+    def _back(self, steps: Sequence[MendingStep], number: int) -> list[MendingStep]:
         """The steps before one that led nowhere, which is not taken again."""
         before, wrong = steps[number - 1], steps[number]
         self._stuck.clear()
@@ -273,7 +273,7 @@ class _Search(Standings):
 
     # The search
 
-    def _next(self, step: Step) -> Step | None:
+    def _next(self, step: MendingStep) -> MendingStep | None:
         """The next edit; None where all agrees or nothing is found."""
         known: Candidates | None = None
         for stage in self._stages:
@@ -294,7 +294,9 @@ class _Search(Standings):
                 return None
         return None
 
-    def _at(self, stage: Setting, step: Step, known: Candidates, wrong: set[str]) -> Step | None:
+    def _at(
+        self, stage: Setting, step: MendingStep, known: Candidates, wrong: set[str]
+    ) -> MendingStep | None:
         """The best edit by what a setting shows; a pair of them where none alone is any."""
         now = step.standing[stage]
         edits = [e for e in known.edits if self._may_mend(known, e, wrong)]
@@ -325,7 +327,9 @@ class _Search(Standings):
             return by_lines
         return self._pair(stage, step, known, tried, wrong)
 
-    def _groups(self, step: Step, known: Candidates, edits: Sequence[Edit]) -> Iterator[list[Edit]]:
+    def _groups(
+        self, step: MendingStep, known: Candidates, edits: Sequence[Edit]
+    ) -> Iterator[list[Edit]]:
         """The edits in the order in which they are tried, those that are as likely together.
 
         A statement that a right tensor hangs on too is less likely to be wrong.
@@ -362,11 +366,11 @@ class _Search(Standings):
 
     def _best(
         self,
-        step: Step,
+        step: MendingStep,
         known: Candidates,
         hopeful: Sequence[tuple[Edit, ...]],
         tried: Mapping[Edit, Tried],
-    ) -> Step | None:
+    ) -> MendingStep | None:
         """Of edits that help at one setting the one that helps most at all, with others beside it.
 
         Edits that give the very same gradient are looked at once, and said as alternatives.
@@ -388,7 +392,7 @@ class _Search(Standings):
                 standing = self._stand(version)
                 if self._is_believed(step.standing, standing):
                     others = tuple(e for e, m in ordered if m == mark_at_last and e is not edits)
-                    steps.append(Step(version, edits, standing, others))
+                    steps.append(MendingStep(version, edits, standing, others))
                     break
         if not steps:
             return None
@@ -414,7 +418,9 @@ class _Search(Standings):
             found.append((-score(then), cost, number, edits, mark(tried)))
         return [(edits, mark) for _, _, _, edits, mark in sorted(found)]
 
-    def _beside(self, step: Step, known: Candidates, steps: Sequence[Step]) -> Step:
+    def _beside(
+        self, step: MendingStep, known: Candidates, steps: Sequence[MendingStep]
+    ) -> MendingStep:
         """The best step, with further ones that mend what it leaves."""
         best = steps[0]
         for other in steps[1:]:
@@ -427,17 +433,17 @@ class _Search(Standings):
                 continue
             standing = self._stand(version)
             if self._is_believed(best.standing, standing):
-                best = Step(version, (*best.edits, *other.edits), standing, best.others)
+                best = MendingStep(version, (*best.edits, *other.edits), standing, best.others)
         return best
 
     def _pair(
         self,
         stage: Setting,
-        step: Step,
+        step: MendingStep,
         known: Candidates,
         tried: Mapping[Edit, Tried],
         wrong: set[str],
-    ) -> Step | None:
+    ) -> MendingStep | None:
         """Two edits where none alone makes anything agree: for the tensor that fewest reach."""
         truth, now = self._truth[stage], step.standing[stage]
         plain = self._plain(stage, step)
@@ -484,8 +490,12 @@ class _Search(Standings):
         return None
 
     def _try_pairs(
-        self, stage: Setting, step: Step, known: Candidates, pairs: Sequence[tuple[Edit, Edit]]
-    ) -> Step | None:
+        self,
+        stage: Setting,
+        step: MendingStep,
+        known: Candidates,
+        pairs: Sequence[tuple[Edit, Edit]],
+    ) -> MendingStep | None:
         now = step.standing[stage]
         for start in range(0, len(pairs), PAIRS_AT_ONCE):
             group = pairs[start : start + PAIRS_AT_ONCE]
@@ -504,12 +514,12 @@ class _Search(Standings):
                 return found
         return None
 
-    def _plain(self, stage: Setting, step: Step) -> Tried:
+    def _plain(self, stage: Setting, step: MendingStep) -> Tried:
         return next(self._ask([step.version.tried_at(stage)]))[1]
 
     # What comes out
 
-    def _without_needless(self, steps: list[Step]) -> list[Step]:
+    def _without_needless(self, steps: list[MendingStep]) -> list[MendingStep]:
         """With one step more where a change is needless once the others are made."""
         last, texts = steps[-1], dict(steps[-1].version.texts)
         for path, text in {**self._as_found, **steps[0].version.texts}.items():
@@ -519,7 +529,7 @@ class _Search(Standings):
                 for less in reverted(text, texts[path]):
                     version = Version({**texts, path: less}, {}, last.version.edits, whole=True)
                     if (standing := self._no_worse(version, last.standing)) is not None:
-                        texts[path], last, waiting = less, Step(version, (), standing), True
+                        texts[path], last, waiting = less, MendingStep(version, (), standing), True
                         break
         return steps if last is steps[-1] else [*steps, last]
 
@@ -534,7 +544,7 @@ class _Search(Standings):
 
     def _reported(
         self,
-        steps: Sequence[Step],
+        steps: Sequence[MendingStep],
         checked: tuple[str, float, str],
         explained: tuple[str, ...] = (),
     ) -> Mended:

@@ -16,7 +16,7 @@ from throughtime.source.mending.mended import Hunk, Standing, changed_lines, cli
 
 
 @dataclass(frozen=True)
-class Step:
+class MendingStep:
     """An edit that was found, or a pair of them.
 
     Attributes:
@@ -50,7 +50,7 @@ class Step:
         return sum(edit.cost for edit in self.edits)
 
 
-def hunk_of(before: Step, after: Step, as_found: Mapping[Path, str]) -> Hunk:
+def hunk_of(before: MendingStep, after: MendingStep, as_found: Mapping[Path, str]) -> Hunk:
     texts = {**as_found, **before.version.texts}
     others = tuple(" / ".join(changed_lines(texts, edited(texts, other))) for other in after.others)
     lines = tuple(sorted({(edit.path, line) for edit in after.edits for line in edit.lines}))

@@ -13,7 +13,7 @@ from throughtime.source.lines.trials import Failed, Measured, Setting, Trials, T
 from throughtime.source.mending.agreement import EQUAL, Agreement, compared
 from throughtime.source.mending.belief import is_believed
 from throughtime.source.mending.edit_candidates import Version, same_loss
-from throughtime.source.mending.mend_steps import Step
+from throughtime.source.mending.mend_steps import MendingStep
 from throughtime.source.mending.mended import Standing
 from throughtime.source.mending.residue import without_safety
 from throughtime.source.recipe import Recipe
@@ -109,7 +109,7 @@ class Standings:
         answer: tuple[str, float, str] = self._trials.ask("checked", whole, self._effort)
         return answer
 
-    def _explained(self, step: Step) -> tuple[str, ...]:
+    def _explained(self, step: MendingStep) -> tuple[str, ...]:
         """The small numbers in the loss without which the check agrees; none where it does not."""
         texts, small = without_safety(step.version.texts)
         if not small:
@@ -122,10 +122,10 @@ class Standings:
     def _compared(self, tried: Tried, setting: Setting) -> dict[str, Agreement]:
         return compared(tried.products, self._truth[setting], self._near)
 
-    def _is_done(self, step: Step) -> bool:
+    def _is_done(self, step: MendingStep) -> bool:
         return self._is_done_at(step, step.standing)
 
-    def _is_done_at(self, step: Step, settings: Iterable[Setting]) -> bool:
+    def _is_done_at(self, step: MendingStep, settings: Iterable[Setting]) -> bool:
         return all(a.level == EQUAL for s in settings for a in step.standing[s].values())
 
     def _is_believed(self, before: Standing, after: Standing) -> bool:

@@ -33,7 +33,7 @@ def is_cell(module: Any) -> bool:
 
 
 @dataclass(eq=False)
-class Step:
+class ObservedStep:
     """One step, for B sequences.
 
     Attributes:
@@ -83,7 +83,7 @@ class SteppedModule:
 
     def __init__(self, name: str, module: Any) -> None:
         self.name, self.module, self.is_cell = name, module, is_cell(module)
-        self.steps: list[Step] = []
+        self.steps: list[ObservedStep] = []
         self.calls = 0
         self.format = TensorFormat(bool(getattr(module, "batch_first", False)), False)
         self.sequence = self.step = np.zeros((0, 0), np.intp)
@@ -260,7 +260,7 @@ class SteppedModule:
         if before is None:
             before = [one.detach() * 0 for one in state]
         numbers = [array(one) for one in before]
-        step = Step(array(x), numbers, state, None, parent, clock)
+        step = ObservedStep(array(x), numbers, state, None, parent, clock)
         self.steps.append(step)
         if not self.is_cell:
             step.outputs = state[0][-1].clone()
@@ -387,7 +387,7 @@ class SteppedModule:
         refuse(self.title, expected, actual, way_out)
 
 
-def _same_objects(objects: list[Any], step: Step) -> bool:
+def _same_objects(objects: list[Any], step: ObservedStep) -> bool:
     """Whether these are the very tensors that a step has handed out, unchanged since."""
     if len(objects) != len(step.handed):
         return False

@@ -19,7 +19,7 @@ STEPS = 39  # T
 B, I, H, O = 2, 5, 5, 5  # noqa: E741  (sequences, inputs, hidden units, classes)
 
 
-class Step(NamedTuple):
+class StepCache(NamedTuple):
     """What the forward pass keeps of one step, all of it (B, ·)."""
 
     X: Array  # [h_{t−1}, x_t]
@@ -95,7 +95,7 @@ def loss(p: Mapping[str, Array], xs: Array, labels: Array) -> float:
     )
 
 
-def forward(p: Mapping[str, Array], xs: Array) -> list[Step]:
+def forward(p: Mapping[str, Array], xs: Array) -> list[StepCache]:
     """Every step, from a state of zeros."""
     h, c = np.zeros((B, H)), np.zeros((B, H))
     steps = []
@@ -107,12 +107,14 @@ def forward(p: Mapping[str, Array], xs: Array) -> list[Step]:
         tanh_c = np.tanh(c)
         h = o * tanh_c
         exp = np.exp(h @ p["Wy"] + p["by"])
-        steps.append(Step(X, i, f, o, g, c_prev, tanh_c, h, exp / exp.sum(axis=1, keepdims=True)))
+        steps.append(
+            StepCache(X, i, f, o, g, c_prev, tanh_c, h, exp / exp.sum(axis=1, keepdims=True))
+        )
     return steps
 
 
 def backward(
-    p: Mapping[str, Array], steps: list[Step], labels: Array, mistakes: Collection[str]
+    p: Mapping[str, Array], steps: list[StepCache], labels: Array, mistakes: Collection[str]
 ) -> dict[str, Array]:
     """The gradient by BPTT, with these mistakes; without one it is right."""
     d = {name: np.zeros_like(array) for name, array in p.items()}

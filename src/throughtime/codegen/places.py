@@ -24,7 +24,7 @@ STYLE = replace(
 
 
 @dataclass(frozen=True)
-class Place:
+class StridedRows:
     """Where a value lies: an array, how far its rows are apart, and where in them it begins.
 
     `each` says what a row is: "step" for a sequence at a step, "row" for a sequence in this
@@ -102,7 +102,7 @@ class Words:
         return {k: w for k, w in self.words.items() if k not in ends or w not in gives}
 
 
-def calls(row: RowFunction, places: Mapping[str, Place]) -> list[str]:
+def calls(row: RowFunction, places: Mapping[str, StridedRows]) -> list[str]:
     """A loop that calls a function of one row."""
     if not row.name:
         return []

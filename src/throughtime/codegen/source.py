@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from throughtime.codegen.places import OWN, Function, Place, Words, calls, of_input
+from throughtime.codegen.places import OWN, Function, StridedRows, Words, calls, of_input
 from throughtime.codegen.plan import Plan, Product, plain, plan, product_of, size
 from throughtime.codegen.preamble import FUNCTIONS, preamble
 from throughtime.codegen.rows import RowWriter
@@ -114,23 +114,23 @@ class SourceWriter:
         own = plan(gives, known, self.words.without(gives), taken)
         used = {node.number for node in own.given}
         inputs = {own.names[p.result.number]: p for p in early if p.result.number in used}
-        places: dict[str, Place] = {}
+        places: dict[str, StridedRows] = {}
         function = Function(f"{self.name}_forward")
         heads = []
         for node in own.given:
             name = own.names[node.number]
-            places[name] = Place(name, size(node), "step")
+            places[name] = StridedRows(name, size(node), "step")
         befores = {self._name(own, n): s for s, n in trace.states.items()}
         order = [n for n in places if n not in befores]
         for state, wanted in zip(trace.states, states, strict=True):
             node = trace.states[state]
             before = self._name(own, node)
-            places[before] = Place(before, size(node), "step")
-            places[wanted] = Place(wanted, size(node), "step")
+            places[before] = StridedRows(before, size(node), "step")
+            places[wanted] = StridedRows(wanted, size(node), "step")
             heads.append(f"    real *const {wanted} = {before} + batch * {size(node)};")
             order.append(before)
         for wanted in kept:
-            places[wanted] = Place(wanted, size(gives[wanted]), "step")
+            places[wanted] = StridedRows(wanted, size(gives[wanted]), "step")
             order.append(wanted)
         rows = RowWriter(own, self.dialect, f"{self.name}_forward")
         ended = [
@@ -177,7 +177,7 @@ class SourceWriter:
         arriving = list(backward.arriving.values())
         known = [*trace.states.values(), *program.kept, *arriving]
         own = plan(gives, known, self.words.without(gives), set(gives) | OWN)
-        places: dict[str, Place] = {}
+        places: dict[str, StridedRows] = {}
         function = Function(f"{self.name}_backward")
         heads: list[str] = []
         order: list[str] = []
@@ -185,15 +185,15 @@ class SourceWriter:
         for node in own.given:
             name = own.names[node.number]
             if node.number not in numbers:
-                places[name] = Place(name, size(node), "step")
+                places[name] = StridedRows(name, size(node), "step")
                 order.append(name)
         width, start = sum(size(node) for node in program.frontier), 0
         for wanted, node in zip(frontier, program.frontier, strict=True):
-            places[wanted] = Place("frontier", width, "step", start)
+            places[wanted] = StridedRows("frontier", width, "step", start)
             start += size(node)
         order += ["frontier"] * bool(frontier)
         for wanted, node in zip(after, program.after.values(), strict=True):
-            places[wanted] = Place(wanted, size(node), "step")
+            places[wanted] = StridedRows(wanted, size(node), "step")
             order.append(wanted)
         later = []  # δ of the states after a step, for the sequences of this call
         for state, node in backward.arriving.items():
@@ -212,7 +212,7 @@ class SourceWriter:
             if node is output:
                 n = size(node)
                 self.buffers.append((word, n))
-                places[word] = Place(word, n, "row")
+                places[word] = StridedRows(word, n, "row")
                 sums = f"{name}[row * {n} + i] + doutputs[(at + row) * {n} + i]"
                 begin += [
                     "for (long row = 0; row < rows; row++)",
@@ -221,10 +221,10 @@ class SourceWriter:
                     f"{' ' * (22 + len(str(n)))}: {name}[row * {n} + i];",
                 ]
             else:
-                places[word] = Place(name, size(node), "row")
+                places[word] = StridedRows(name, size(node), "row")
         for wanted, node in zip(before, arriving, strict=True):
             self.buffers.append((wanted, size(node)))
-            places[wanted] = Place(wanted, size(node), "row")
+            places[wanted] = StridedRows(wanted, size(node), "row")
         rows = RowWriter(own, self.dialect, f"{self.name}_backward")
         copies = [
             f"memcpy({name} + row * {n}, {wanted} + row * {n}, {n} * sizeof(real));"
@@ -248,7 +248,7 @@ class SourceWriter:
         function: Function,
         own: Plan,
         rows: RowWriter,
-        places: dict[str, Place],
+        places: dict[str, StridedRows],
         order: list[str],
         heads: list[str],
         begin: list[str],
@@ -260,7 +260,7 @@ class SourceWriter:
         functions = rows.functions()
         for value in own.shared:
             name = own.names[value.number]
-            places[name] = Place(name, 0, "")
+            places[name] = StridedRows(name, 0, "")
             order.append(name)
         panels: dict[tuple[int, bool], str] = {}
         self.packed: dict[str, Product] = {}
@@ -284,9 +284,9 @@ class SourceWriter:
             if name not in places:
                 width = size(self.trace.graph.nodes[number])
                 buffers.append((name, width))
-                places[name] = Place(name, width, "row")
+                places[name] = StridedRows(name, width, "row")
         for name, numbers in rows.large.items():
-            places[name] = Place(name, numbers, "")
+            places[name] = StridedRows(name, numbers, "")
         offset = 0
         lines = []
         for k, name in enumerate(order):
@@ -329,7 +329,7 @@ class SourceWriter:
         return [*(row.code for row in functions if row.name), body]
 
     def _multiply(
-        self, own: Plan, places: dict[str, Place], product: Product, panels: str
+        self, own: Plan, places: dict[str, StridedRows], product: Product, panels: str
     ) -> list[str]:
         vector = places[own.names[product.vector.number]]
         result = places[own.names[product.result.number]]

@@ -5,7 +5,7 @@ The caller multiplies by matrices between them, and sums what is an outer produc
 
 from __future__ import annotations
 
-from throughtime.codegen.places import OWN, Function, Place, Words, calls, of_input, stride_of
+from throughtime.codegen.places import OWN, Function, StridedRows, Words, calls, of_input, stride_of
 from throughtime.codegen.plan import plain, plan, size
 from throughtime.codegen.rows import RowWriter
 from throughtime.equations import BackwardPass, Dialect, Node, StepProgram
@@ -84,11 +84,11 @@ class Sums:
                 stride = wide.get(own_name, 0)
                 if own_name in given:
                     stride = stride_of(given[own_name], program.frontier)
-                places[own_name] = Place(own_name, stride, each)
+                places[own_name] = StridedRows(own_name, stride, each)
                 lines.append(f"    real *const {own_name} = arrays[{at}];")
             fixed = 0
             for own_name, n in rows.large.items():
-                places[own_name] = Place(own_name, n, "")
+                places[own_name] = StridedRows(own_name, n, "")
                 lines.append(f"    real *const {own_name} = work + {fixed};")
                 fixed += n
             inner_lines = calls(row, places)

@@ -98,9 +98,9 @@ def find(
         region = region_of_lines(tree, *lines)
         if region is None:
             refuse(f"{path.name}: {name}", "lines with statements", "none", error=CheckError)
-        return _found_region(Place(path, tree), texts, [region], [])
+        return _found_region(TrainingFile(path, tree), texts, [region], [])
     if setup and (given := regions_of_text(tree, setup)):
-        return _found_region(Place(path, tree), texts, given, [])
+        return _found_region(TrainingFile(path, tree), texts, given, [])
     every = candidates(tree, slices)
     if is_autograd(tree, every):
         way_out = "a module is checked by a target of its own: NAME = (module, inputs) in a file"
@@ -108,7 +108,7 @@ def find(
     loops = regions(tree) if not name or setup else []
     if not name and loops and not any(c.likely >= LIKELY for c in every):
         with contextlib.suppress(CheckError):
-            return _found_region(Place(path, tree), texts, loops, every)
+            return _found_region(TrainingFile(path, tree), texts, loops, every)
     chosen = [c for c in every if not name or name in c.names]
     bench = Bench(path, texts)
     failures: list[str] = []
@@ -138,7 +138,7 @@ def find(
     if not setup:
         steps = _steps_of(tree, name)
         try:
-            return _found_region(Place(path, tree), texts, steps, every)
+            return _found_region(TrainingFile(path, tree), texts, steps, every)
         except CheckError as problem:
             unread = problem if steps else None
         for place, steps in _beside(path, tree, name):
@@ -157,7 +157,7 @@ def _tried_first(chosen: list[Candidate]) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class TrainingFile:
     """A file in which a training step stands.
 
     Args:
@@ -189,19 +189,19 @@ def _text_of(region: Region) -> str:
     return "\n".join(ast.unparse(node) for node in (*region.before, *region.body))
 
 
-def _beside(path: Path, tree: ast.Module, name: str) -> Iterator[tuple[Place, list[Region]]]:
+def _beside(path: Path, tree: ast.Module, name: str) -> Iterator[tuple[TrainingFile, list[Region]]]:
     """The training steps of files that import a file, and steps of the file that they call."""
     for script in scripts_beside(path, tree):
         steps = _steps_of(script.tree, name)
         if steps:
-            yield Place(script.path, script.tree, beside=True), steps
+            yield TrainingFile(script.path, script.tree, beside=True), steps
         both = ast.Module([*tree.body, *script.tree.body], [])
         inner = [r for r in _steps_of(both, name) if not r.owner and r not in steps]
         inner = [
             r for r in inner if any(r.body[0] is n for node in tree.body for n in ast.walk(node))
         ]
         if inner:
-            yield Place(script.path, both, script.module, beside=True), inner
+            yield TrainingFile(script.path, both, script.module, beside=True), inner
 
 
 def _with_own_loss(
@@ -219,7 +219,10 @@ def _with_own_loss(
     differs.
     """
     name = candidate.owner.name if candidate.owner is not None else candidate.name
-    for place, steps in ((Place(path, tree), _steps_of(tree, name)), *_beside(path, tree, name)):
+    for place, steps in (
+        (TrainingFile(path, tree), _steps_of(tree, name)),
+        *_beside(path, tree, name),
+    ):
         try:
             other, judged = _best_region(place, texts, steps[:MOST_STEPS], [])
         except CheckError:
@@ -248,7 +251,7 @@ def _lines(name: str, source: SourceText) -> tuple[int, int] | None:
 
 
 def _found_region(
-    place: Place,
+    place: TrainingFile,
     texts: Mapping[Path, str] | None,
     loops: list[Region],
     every: list[Candidate],
@@ -258,7 +261,7 @@ def _found_region(
 
 
 def _best_region(
-    place: Place,
+    place: TrainingFile,
     texts: Mapping[Path, str] | None,
     loops: list[Region],
     every: list[Candidate],

@@ -40,7 +40,7 @@ BESIDE = re.compile(r"^(d|dv|g|grads?|gradients?|diff|deriv|derivative|delta)$",
 
 
 @dataclass(frozen=True)
-class Place:
+class HeldArray:
     """An array that the user's code holds.
 
     Args:
@@ -62,17 +62,17 @@ class Place:
         return words[-1] if words else ""
 
 
-def places(text: str, value: Any, path: Sequence[str] = (), depth: int = 0) -> Iterator[Place]:
+def places(text: str, value: Any, path: Sequence[str] = (), depth: int = 0) -> Iterator[HeldArray]:
     """All arrays of numbers within a value, with expressions for them."""
     yield from _places(text, value, tuple(path), depth, set())
 
 
 def _places(
     text: str, value: Any, path: tuple[str, ...], depth: int, seen: set[int]
-) -> Iterator[Place]:
+) -> Iterator[HeldArray]:
     array = numbers(value)
     if array is not None:
-        yield Place(text, path, array, value)
+        yield HeldArray(text, path, array, value)
         return
     if depth > DEEPEST or id(value) in seen or isinstance(value, str | bytes | type):
         return
@@ -118,12 +118,12 @@ def _is_users(value: Any) -> bool:
     return hasattr(value, "__dict__") and called and not known and not isinstance(value, type)
 
 
-def summed(place: Place, steps: int) -> Place | None:
+def summed(place: HeldArray, steps: int) -> HeldArray | None:
     """The sum of what is kept for each step, as some keep gradients; None where nothing is."""
     if not isinstance(place.raw, np.ndarray) or place.value.ndim < 2 or len(place.value) != steps:
         return None
     total = place.value.sum(axis=0)
-    return Place(f"np.sum({place.text}, axis=0)", place.path, total, total)
+    return HeldArray(f"np.sum({place.text}, axis=0)", place.path, total, total)
 
 
 def numbers(value: Any) -> Array | None:
@@ -171,7 +171,7 @@ def same_shape(a: Array, b: Array) -> bool:
     return [n for n in a.shape if n != 1] == [n for n in b.shape if n != 1]
 
 
-def key(place: Place, *, gradient: bool) -> tuple[str, ...]:
+def key(place: HeldArray, *, gradient: bool) -> tuple[str, ...]:
     """The names on the way to an array, without those that say nothing, and without the d."""
     words = [_plain(part, gradient=gradient) for part in place.path]
     return tuple(word for word in words if word and word.lower() not in NEUTRAL)
@@ -190,7 +190,7 @@ def _is_gate(word: str) -> bool:
     return bool(re.fullmatch(r"[WUVRb]\w{0,2}_g", word))
 
 
-def is_named_gradient(place: Place) -> bool:
+def is_named_gradient(place: HeldArray) -> bool:
     """Whether some name on the way to an array says that it is a gradient."""
     gate = place.text.endswith("['g']")  # beside those of 'i', 'f' and 'o'
     for part in place.path[:-1] if gate else place.path:
@@ -204,8 +204,8 @@ def is_named_gradient(place: Place) -> bool:
 
 
 def pairs(
-    parameters: Sequence[Place], gradients: Sequence[Place], *, in_order: bool = False
-) -> dict[str, tuple[Place, Place]]:
+    parameters: Sequence[HeldArray], gradients: Sequence[HeldArray], *, in_order: bool = False
+) -> dict[str, tuple[HeldArray, HeldArray]]:
     """Each parameter with its gradient, by the parameter's dotted name.
 
     Args:
@@ -213,10 +213,10 @@ def pairs(
         gradients: those that may be gradients, the likelier first.
         in_order: whether gradients that no name tells may be paired by order and shape.
     """
-    found: dict[str, tuple[Place, Place]] = {}
+    found: dict[str, tuple[HeldArray, HeldArray]] = {}
     used: set[int] = set()
 
-    def take(parameter: Place, number: int) -> None:
+    def take(parameter: HeldArray, number: int) -> None:
         found[dotted(parameter)] = (parameter, gradients[number])
         used.add(number)
 
@@ -249,17 +249,17 @@ def pairs(
 
 
 def _but_first_letter(
-    parameters: Sequence[Place],
-    gradients: Sequence[Place],
+    parameters: Sequence[HeldArray],
+    gradients: Sequence[HeldArray],
     keys: Sequence[tuple[str, ...]],
     taken: set[str],
     used: set[int],
-) -> list[tuple[Place, int]]:
+) -> list[tuple[HeldArray, int]]:
     """Further pairs, of names that differ in their first letter alone, as `wf` and `duf`.
 
     There have to be several with the same two letters, each with one partner of its shape.
     """
-    found: dict[tuple[str, str], list[tuple[Place, int]]] = {}
+    found: dict[tuple[str, str], list[tuple[HeldArray, int]]] = {}
     for parameter in parameters:
         own = key(parameter, gradient=False)
         if parameter.text in taken or len(own) != 1 or len(own[0]) < 2:
@@ -287,12 +287,12 @@ def _by_end(keys: Sequence[tuple[str, ...]]) -> dict[str, list[int]]:
 
 
 def by_order(
-    parameters: Sequence[Place], gradients: Sequence[Place]
-) -> dict[str, tuple[Place, Place]]:
+    parameters: Sequence[HeldArray], gradients: Sequence[HeldArray]
+) -> dict[str, tuple[HeldArray, HeldArray]]:
     """Pairs by order: the longest run of gradients whose shapes are those of the parameters."""
-    best: list[tuple[Place, Place]] = []
+    best: list[tuple[HeldArray, HeldArray]] = []
     for start in range(len(gradients)):
-        run: list[tuple[Place, Place]] = []
+        run: list[tuple[HeldArray, HeldArray]] = []
         rest = list(gradients[start:])
         for parameter in parameters:
             if rest and same_shape(parameter.value, rest[0].value):
@@ -304,8 +304,10 @@ def by_order(
 
 
 def _alone(
-    parameters: Sequence[Place], gradients: Sequence[Place], known: Sequence[tuple[Place, Place]]
-) -> list[tuple[Place, Place]]:
+    parameters: Sequence[HeldArray],
+    gradients: Sequence[HeldArray],
+    known: Sequence[tuple[HeldArray, HeldArray]],
+) -> list[tuple[HeldArray, HeldArray]]:
     """Further pairs: where one parameter and one gradient alone have a shape of two long axes."""
     found = []
     for parameter in parameters:
@@ -332,7 +334,7 @@ def _ends(parameter: tuple[str, ...], gradient: tuple[str, ...]) -> bool:
     return parameter[-shorter:] == gradient[-shorter:]
 
 
-def dotted(place: Place) -> str:
+def dotted(place: HeldArray) -> str:
     """A parameter's name in the report."""
     words = [part for part in place.path if part]
     if len(words) > 1 and words[0] in ("net", "self"):

@@ -22,7 +22,7 @@ from throughtime.source.finding.arrays_by_name import BIAS, WEIGHT
 from throughtime.source.finding.updates import is_added
 from throughtime.source.meanings import LONGEST, STEPS, role
 from throughtime.source.pairing import (
-    Place,
+    HeldArray,
     dotted,
     is_named_gradient,
     like,
@@ -308,7 +308,7 @@ def unchecked(bench: Bench, found: Judged) -> tuple[str, ...]:
             return ()
 
 
-def _is_weight(place: Place) -> bool:
+def _is_weight(place: HeldArray) -> bool:
     """Whether an array may be a parameter, and no state that a run begins with."""
     if not isinstance(place.raw, np.ndarray) or place.raw.dtype.kind != "f" or not place.raw.ndim:
         return False
@@ -322,7 +322,7 @@ def _is_weight(place: Place) -> bool:
     return not _is_state(place)
 
 
-def _is_state(place: Place) -> bool:
+def _is_state(place: HeldArray) -> bool:
     """Whether an array is a state by its name, and no matrix of weights."""
     shape = place.value.shape
     thin = len(shape) < 2 or min(shape) == 1
@@ -387,9 +387,9 @@ def _array(value: object) -> np.ndarray:
     return np.asarray(value, dtype=np.float64) if found is None else found
 
 
-def _parameters(bench: Bench, reading: Reading) -> list[Place]:
+def _parameters(bench: Bench, reading: Reading) -> list[HeldArray]:
     """The arrays that may be parameters, before anything is run."""
-    found: list[Place] = []
+    found: list[HeldArray] = []
     for root in reading.roots:
         try:
             value = bench.value(root)
@@ -401,7 +401,7 @@ def _parameters(bench: Bench, reading: Reading) -> list[Place]:
                 found += list(places(f"params[{n}]", part, ("params", name or str(n))))
         else:
             found += list(places(root, value, tuple(root.split("."))))
-    unique: dict[str, Place] = {}
+    unique: dict[str, HeldArray] = {}
     # The arrays themselves; a part of one is another matter. Of several names the shortest counts:
     # a network that takes the arrays of its cells for its own adds up their gradients beside them.
     known: dict[int, str] = {}
@@ -418,11 +418,11 @@ def _parameters(bench: Bench, reading: Reading) -> list[Place]:
 
 
 def _pairs(
-    bench: Bench, reading: Reading, held: Sequence[Place]
-) -> tuple[dict[str, tuple[Place, Place]], bool]:
+    bench: Bench, reading: Reading, held: Sequence[HeldArray]
+) -> tuple[dict[str, tuple[HeldArray, HeldArray]], bool]:
     """Parameters with their gradients; whether they are to be read from an update."""
     copies = {place.text: place.value.copy() for place in held}
-    after: list[Place] = []
+    after: list[HeldArray] = []
     back = bench.space.get("back")
     if back is not None:
         after += _named(back, reading.back_names)
@@ -464,11 +464,11 @@ def _pairs(
     return found, False
 
 
-def _as_gradient(place: Place) -> Place:
+def _as_gradient(place: HeldArray) -> HeldArray:
     return replace(place, path=(*place.path[:-1], f"d{place.path[-1]}"))
 
 
-def _named(back: object, names: Sequence[str]) -> list[Place]:
+def _named(back: object, names: Sequence[str]) -> list[HeldArray]:
     """The arrays in what a backward pass returned, with the names of its `return`."""
     if isinstance(back, tuple | list) and len(names) == len(back):
         found = []
@@ -478,7 +478,7 @@ def _named(back: object, names: Sequence[str]) -> list[Place]:
     return list(places("back", back, ("back",)))
 
 
-def _redrawing(parameters: Sequence[Place]) -> str:
+def _redrawing(parameters: Sequence[HeldArray]) -> str:
     """A statement that gives arrays values of ordinary size, so that no fault is hidden."""
     arrays = [
         p.text

@@ -77,7 +77,7 @@ class LossAtPoints:
                 return None
         return found
 
-    def candidates(self, layouts: Iterable[Layout]) -> Iterator[Candidate]:
+    def candidates(self, layouts: Iterable[Layout]) -> Iterator[EvaluatedLayout]:
         """These layouts, with their losses at every point."""
         for layout in layouts:
             try:
@@ -85,7 +85,7 @@ class LossAtPoints:
             except ValueError:
                 continue
             values, squares = ([one.value() for one in models], [one.squares() for one in models])
-            yield Candidate(
+            yield EvaluatedLayout(
                 layout, layout.loss, layout.targets, np.array(values), np.array(squares)
             )
 
@@ -143,7 +143,7 @@ def drawn(parameters: Mapping[str, Array]) -> Iterator[None]:
             array[...] = kept[name]
 
 
-class Candidate(NamedTuple):
+class EvaluatedLayout(NamedTuple):
     """A layout with its loss at every point, and Σ w² over its matrices there."""
 
     structure: Layout
@@ -184,7 +184,7 @@ class GuessSearch:
                     continue
         return None
 
-    def candidates(self) -> Iterator[Candidate]:
+    def candidates(self) -> Iterator[EvaluatedLayout]:
         """The first of what was tried, with the losses at every point."""
         tried = list(islice(self.guess.structures(*self._given()), min(self.tries, NEAREST_AMONG)))
         made: list[tuple[Layout, Loss, Array]] = []
@@ -203,7 +203,7 @@ class GuessSearch:
                             if len(columns) == 1:
                                 made.append((structure.layout, loss, reading.targets))
         for one, *numbers in zip(made, *columns, strict=True):
-            yield Candidate(*one, *np.array(numbers).T)
+            yield EvaluatedLayout(*one, *np.array(numbers).T)
 
     def _given(self) -> tuple[dict[str, Shape], int | None]:
         target = self.points.target

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.layout_search import Candidate, LossAtPoints
+from throughtime.diagnosis.layout_search import EvaluatedLayout, LossAtPoints
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.tolerances import (
@@ -45,7 +45,7 @@ class Nearest(NamedTuple):
     rounded: bool = False
 
 
-def nearest(candidates: Iterable[Candidate], points: LossAtPoints) -> Nearest:
+def nearest(candidates: Iterable[EvaluatedLayout], points: LossAtPoints) -> Nearest:
     """The nearest of these."""
     found = list(candidates)
     theirs = np.array(points.losses)
@@ -106,7 +106,7 @@ def _below(spread: Array, limit: float) -> Iterator[int]:
         yield int(place)
 
 
-def _scaled(multiples: list[tuple[Candidate, float]], points: LossAtPoints) -> Nearest | None:
+def _scaled(multiples: list[tuple[EvaluatedLayout, float]], points: LossAtPoints) -> Nearest | None:
     """A layout with its loss times a factor, if that is the target's; the simplest factor."""
     best: tuple[int, Nearest] | None = None
     for one, ratio in multiples[:MOST_MULTIPLES_OF_A_LOSS]:
@@ -139,14 +139,14 @@ def _multiplied(
     return Nearest(f"Your loss is {ratio:.6g} times that of {{}}{why}", layout, model)
 
 
-def _rounded(one: Candidate, apart: float, points: LossAtPoints) -> Nearest:
+def _rounded(one: EvaluatedLayout, apart: float, points: LossAtPoints) -> Nearest:
     """A layout whose loss is the target's, but for rounding."""
     model = one.layout.model(points.target.parameters)
     words = f"Your loss is that of {{}} to within {apart:.0e} of it: is something kept in float32?"
     return Nearest(words, one.layout, model, rounded=True)
 
 
-def _decayed(one: Candidate, decay: float, points: LossAtPoints) -> Nearest | None:
+def _decayed(one: EvaluatedLayout, decay: float, points: LossAtPoints) -> Nearest | None:
     """The layout with an L2 term, if that makes its loss the target's."""
     if one.layout.decay:
         return None

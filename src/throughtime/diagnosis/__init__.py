@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from throughtime.diagnosis.comparison import Comparison, compare
     from throughtime.diagnosis.faults import FAULTS, Fault, Section, fault_named
     from throughtime.diagnosis.mutants import NetworkLayout, TorchLayout, detached
-    from throughtime.diagnosis.observed import Candidate, Gradient
+    from throughtime.diagnosis.observed import CandidateCause, Gradient
     from throughtime.diagnosis.tolerances import COMPARISON_ERROR
 else:
     __getattr__ = door(
@@ -24,7 +24,7 @@ else:
             "faults": "FAULTS Fault Section fault_named",
             "layouts": "",
             "mutants": "NetworkLayout TorchLayout detached",
-            "observed": "Candidate Gradient",
+            "observed": "CandidateCause Gradient",
             "tolerances": "COMPARISON_ERROR",
         },
     )
@@ -33,7 +33,7 @@ __all__ = [
     "COMPARISON_ERROR",
     "FAULTS",
     "INTERRUPTED",
-    "Candidate",
+    "CandidateCause",
     "Cause",
     "Comparison",
     "Fault",

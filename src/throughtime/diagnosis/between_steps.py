@@ -30,7 +30,7 @@ from throughtime.diagnosis.localise import (
     wrong_output,
     wrong_projection,
 )
-from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.observed import CandidateCause, Observed
 from throughtime.diagnosis.one_tensor import of_one_tensor
 from throughtime.diagnosis.predicted import Prediction, predicted
 from throughtime.diagnosis.simple_points import SimplePoints
@@ -48,7 +48,7 @@ OF_THE_LOSS = (
 )
 
 
-def by_steps(observed: Observed, study: Study) -> Candidate | None:
+def by_steps(observed: Observed, study: Study) -> CandidateCause | None:
     """What experiments with lengths and parameters say; None where the target allows none."""
     one = study.at(1)
     alone = of_one_tensor(observed, study, one)
@@ -74,7 +74,9 @@ def by_steps(observed: Observed, study: Study) -> Candidate | None:
     return _told(lambda: _beyond(observed, study, longest, lead), lead, observed, study)
 
 
-def _told(find: Callable[[], Candidate], lead: str, observed: Observed, study: Study) -> Candidate:
+def _told(
+    find: Callable[[], CandidateCause], lead: str, observed: Observed, study: Study
+) -> CandidateCause:
     """What experiments find, or no more than the place where the budget ends before they do."""
     try:
         return find()
@@ -104,7 +106,7 @@ def _longest_right(study: Study) -> int | None:
     return good
 
 
-def _beyond(observed: Observed, study: Study, longest: int, lead: str) -> Candidate:
+def _beyond(observed: Observed, study: Study, longest: int, lead: str) -> CandidateCause:
     """The candidate where the gradient is right up to some length, and wrong beyond."""
     wrong = set(observed.wrong())
     head = wrong & set(study.roles.output)
@@ -146,13 +148,13 @@ def _beyond(observed: Observed, study: Study, longest: int, lead: str) -> Candid
     return family_candidate("between_steps", (*evidence, said), members)
 
 
-def _named(told: Prediction, observed: Observed, study: Study, lead: str) -> Candidate:
+def _named(told: Prediction, observed: Observed, study: Study, lead: str) -> CandidateCause:
     """The candidate for faults whose predictions hold."""
     facts = {"T": str(observed.steps), "where": ", ".join(sorted(observed.wrong()))}
     for one in told.found:
         facts |= {name: value for name, value in one.facts.items() if name != "T"}
     where = " and ".join(one.where for one in told.found if one.where)
-    return Candidate(
+    return CandidateCause(
         tuple(one.fault for one in told.found),
         where,
         None,
@@ -185,14 +187,14 @@ def _seen_through(exact: tuple[str, ...], observed: Observed, study: Study) -> b
 
 def _exact_below_the_output(
     exact: tuple[str, ...], observed: Observed, study: Study, lead: str
-) -> Candidate:
+) -> CandidateCause:
     """The fault where one direction, or an upper layer, is right, and the rest is wrong."""
     if alone := one_alone(observed, study):
         return fault_candidate("direction_not_reversed", "δh", 0.8, lead, alone)
     said = f"One layer is exact ({', '.join(exact)}); the layer below it is not."
     beside = () if study.sides is None else ("direction_not_reversed",)  # its δx, on the way down
     confidence = 0.5 if beside else 0.8
-    return Candidate(
+    return CandidateCause(
         ("lower_layer_overwritten",),
         evidence=(lead, said),
         alternatives=beside,

@@ -24,7 +24,7 @@ from throughtime.diagnosis.factors import in_gates, in_tensors
 from throughtime.diagnosis.faint_part import faint_part, left_alone
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.mutant_match import by_mutants, known_roles
-from throughtime.diagnosis.observed import Candidate, Gradient, Observed, observe
+from throughtime.diagnosis.observed import CandidateCause, Gradient, Observed, observe
 from throughtime.diagnosis.rearranged import copied, permuted, transposed
 from throughtime.diagnosis.refutation import Refutation, draws_no_mask
 from throughtime.diagnosis.through_a_softmax import through_a_softmax
@@ -263,7 +263,7 @@ class CauseSearch:
         if FAULTS[last.fault].family:
             self.notes += place_alone(self.study, modelled=modelled)
 
-    def _by_experiment(self, observed: Observed) -> Candidate | None:
+    def _by_experiment(self, observed: Observed) -> CandidateCause | None:
         """What variants of the target or its lengths tell, without what is refuted."""
         varied = next(by_variants(observed, self.study), None)
         if varied is not None:
@@ -274,7 +274,7 @@ class CauseSearch:
         return None if found is None else self.refutation.left_of(found, observed)
 
 
-def _best(observed: Observed, study: Study, refutation: Refutation) -> Candidate | None:
+def _best(observed: Observed, study: Study, refutation: Refutation) -> CandidateCause | None:
     """The candidate that explains the largest part of the difference and spoils no tensor.
 
     It corrects at least one tensor. Of equals that one is best which corrects more tensors, then
@@ -308,7 +308,7 @@ def _explained(observed: Observed, undone: Gradient) -> float:
     return max(1 - left / max(all_, SMALLEST_ERROR_BAR) for all_, left in parts)
 
 
-def _candidates(observed: Observed, study: Study) -> Iterator[Candidate]:
+def _candidates(observed: Observed, study: Study) -> Iterator[CandidateCause]:
     """Every candidate that can be undone entry by entry, the cheapest to find first."""
     yield from decayed(observed, study)
     yield from clipped_by_value(observed)
@@ -322,7 +322,7 @@ def _candidates(observed: Observed, study: Study) -> Iterator[Candidate]:
     yield from zero_rows(observed)
 
 
-def as_causes(candidate: Candidate, before: float, after: float | None) -> Iterator[Cause]:
+def as_causes(candidate: CandidateCause, before: float, after: float | None) -> Iterator[Cause]:
     """The causes that a candidate stands for, one for each of its faults."""
     for name in candidate.faults:
         fault = FAULTS[name]
@@ -368,7 +368,7 @@ VARIANTS = {
 }
 
 
-def by_variants(observed: Observed, study: Study) -> Iterator[Candidate]:
+def by_variants(observed: Observed, study: Study) -> Iterator[CandidateCause]:
     """The faults of those variants that agree where the target as given does not."""
     for name, variant in VARIANTS.items():
         make = study.target.variants.get(name)
@@ -379,10 +379,10 @@ def by_variants(observed: Observed, study: Study) -> Iterator[Candidate]:
             where = ", ".join(observed.wrong())
             said = f"{variant.words}, the gradient agrees; as given, it does not, in {where}."
             facts = {"where": where}
-            yield Candidate((variant.fault,), "", None, (said,), facts, confidence=0.85)
+            yield CandidateCause((variant.fault,), "", None, (said,), facts, confidence=0.85)
 
 
-def scaled_down(candidate: Candidate, study: Study) -> Candidate:
+def scaled_down(candidate: CandidateCause, study: Study) -> CandidateCause:
     """The candidate; if it is a clip, with evidence from a loss scaled down by a thousand."""
     if "clipped" not in candidate.fault or "scaled" not in study.target.variants:
         return candidate

@@ -9,7 +9,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import Ratio, over, ratio_of, together
-from throughtime.diagnosis.observed import Candidate, Gradient, Observed
+from throughtime.diagnosis.observed import CandidateCause, Gradient, Observed
 from throughtime.diagnosis.roles import Trials
 from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
@@ -20,7 +20,7 @@ from throughtime.diagnosis.tolerances import (
 )
 
 
-def decayed(observed: Observed, study: Study) -> Iterator[Candidate]:
+def decayed(observed: Observed, study: Study) -> Iterator[CandidateCause]:
     """g − n = λ W, with the same λ in every tensor that is wrong.
 
     The loss's own L2 term, where it can be seen, tells what λ is a part of.
@@ -51,10 +51,10 @@ def decayed(observed: Observed, study: Study) -> Iterator[Candidate]:
     evidence = (f"Gradient − numerical derivative = {best} · W in {', '.join(names)}.", *told)
     where = ", ".join(names)
     facts, sure = {"where": where, "factor": str(size)}, 0.95 / (1 + 0.5 * len(beside))
-    yield Candidate((fault,), where, undone, evidence, facts, beside, sure)
+    yield CandidateCause((fault,), where, undone, evidence, facts, beside, sure)
 
 
-def decayed_below(observed: Observed, study: Study) -> Iterator[Candidate]:
+def decayed_below(observed: Observed, study: Study) -> Iterator[CandidateCause]:
     """The same where other faults hide it: with the output layer at 0 nothing else is left.
 
     Nothing goes back then into what lies below, whatever is wrong on the way. Whether the output
@@ -101,7 +101,7 @@ def decayed_below(observed: Observed, study: Study) -> Iterator[Candidate]:
         f"derivative = {best} · W in {', '.join(ratios)}.",
         *told,
     )
-    yield Candidate(
+    yield CandidateCause(
         (fault,),
         where,
         undone[which],
@@ -201,7 +201,7 @@ def _share(factor: float, own: float | None) -> tuple[str, tuple[str, ...], tupl
     return halved if half else missing, (), (said,)
 
 
-def clipped_by_value(observed: Observed) -> Iterator[Candidate]:
+def clipped_by_value(observed: Observed) -> Iterator[CandidateCause]:
     """Entries have one magnitude, which their numerical derivatives exceed.
 
     There are several of them, or one whose magnitude is a round number.
@@ -229,10 +229,10 @@ def clipped_by_value(observed: Observed) -> Iterator[Candidate]:
         f"{count} of the entries looked at stand{'s' * (count == 1)} at {limit}; numerical "
         f"derivatives there go up to {steepest:.3g}. All others agree.",
     )
-    yield Candidate(("clipped_by_value",), "", undone, evidence, {"limit": limit})
+    yield CandidateCause(("clipped_by_value",), "", undone, evidence, {"limit": limit})
 
 
-def zeros(observed: Observed, study: Study) -> Iterator[Candidate]:
+def zeros(observed: Observed, study: Study) -> Iterator[CandidateCause]:
     """The gradients of some tensors are exactly 0, though the loss reacts to these tensors.
 
     Of recurrent weights, a sum that keeps the first step alone is 0 too, where the initial state
@@ -259,10 +259,10 @@ def zeros(observed: Observed, study: Study) -> Iterator[Candidate]:
         others = ("only_last_step_kept",) if beside and observed.steps != 1 else ()
         sure = 0.95 / (1 + 0.5 * len(others))
         facts = {"where": where}
-        yield Candidate(("zero_gradient",), where, undone, evidence, facts, others, sure, undo)
+        yield CandidateCause(("zero_gradient",), where, undone, evidence, facts, others, sure, undo)
 
 
-def zero_rows(observed: Observed) -> Iterator[Candidate]:
+def zero_rows(observed: Observed) -> Iterator[CandidateCause]:
     """Some rows of one tensor are exactly 0, though the loss reacts to them, and all else is right.
 
     No δ and no operand makes a whole row 0 and leaves the others right: the row is left out.
@@ -296,7 +296,9 @@ def zero_rows(observed: Observed) -> Iterator[Candidate]:
         "This is so of a row that is left out on purpose, such as `padding_idx` of an embedding, "
         "where −1 means the last row: then the loss must not depend on it.",
     )
-    yield Candidate(("zero_gradient",), name, undo(observed), evidence, {"where": words}, undo=undo)
+    yield CandidateCause(
+        ("zero_gradient",), name, undo(observed), evidence, {"where": words}, undo=undo
+    )
 
 
 def _few(rows: Array) -> str:

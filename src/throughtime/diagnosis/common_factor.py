@@ -24,7 +24,7 @@ from throughtime.diagnosis.factors import (
     steepest,
     together,
 )
-from throughtime.diagnosis.observed import Candidate, Gradient, Observed, observe, standing
+from throughtime.diagnosis.observed import CandidateCause, Gradient, Observed, observe, standing
 from throughtime.diagnosis.tolerances import NORM_POINTS, SAME_NORM
 from throughtime.gradcheck import CheckError, Evaluator
 
@@ -125,7 +125,7 @@ def _with_one_sequence(study: Study, observed: Observed, names: Sequence[str]) -
     return ratio if ratio is not None and ratio.fits else None
 
 
-def everywhere(observed: Observed, study: Study) -> Iterator[Candidate]:
+def everywhere(observed: Observed, study: Study) -> Iterator[CandidateCause]:
     """One factor in all tensors, or in all but those that are wrong in another way too."""
     ratios = of_tensors(observed)
     whole = over(observed, list(ratios))
@@ -149,7 +149,7 @@ def everywhere(observed: Observed, study: Study) -> Iterator[Candidate]:
     yield _factor(observed, whole, known_sizes(study, observed, names), names)
 
 
-def at_a_single_step(observed: Observed, study: Study) -> Candidate | None:
+def at_a_single_step(observed: Observed, study: Study) -> CandidateCause | None:
     """One factor in all tensors at T = 1, whatever else is wrong at more steps.
 
     It is no factor of T then, and what explains T = 1 wholly need not be looked for in a step.
@@ -181,7 +181,7 @@ def at_a_single_step(observed: Observed, study: Study) -> Candidate | None:
         return {name: g / value for name, g in there.gradient.items()}
 
     said = f"At T = 1 every {said} is {whole} times its numerical derivative."
-    return Candidate(
+    return CandidateCause(
         found.faults,
         "",
         undo(observed),
@@ -196,7 +196,7 @@ def at_a_single_step(observed: Observed, study: Study) -> Candidate | None:
 
 def _factor(
     observed: Observed, whole: Ratio, known: KnownSizes, names: tuple[str, ...]
-) -> Candidate:
+) -> CandidateCause:
     found = name_factor(whole, known)
     steps, power = observed.steps or 1, found.power or 0
     root = "root_taken" in found.faults
@@ -216,7 +216,7 @@ def _factor(
         confidence = 0.97
     else:
         confidence = 0.85
-    return Candidate(
+    return CandidateCause(
         found.faults,
         "",
         undo(observed),
@@ -252,13 +252,13 @@ def _norm_held(observed: Observed, study: Study) -> float | None:
     return None
 
 
-def _clipped(observed: Observed, whole: Ratio, norm: float) -> Candidate:
+def _clipped(observed: Observed, whole: Ratio, norm: float) -> CandidateCause:
     undone = {name: g / whole.value for name, g in observed.gradient.items()}
     evidence = (
         f"Every tensor is {whole} times its numerical derivative.",
         f"The gradient's norm is {norm:.6g}, and so it is with other parameters.",
     )
-    return Candidate(("clipped_by_norm",), "", undone, evidence, {"limit": f"{norm:.6g}"})
+    return CandidateCause(("clipped_by_norm",), "", undone, evidence, {"limit": f"{norm:.6g}"})
 
 
 def _norm(gradient: Gradient) -> float:

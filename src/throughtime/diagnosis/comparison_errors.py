@@ -13,7 +13,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.factors import ratio_of
-from throughtime.diagnosis.observed import Candidate, Observed, Sampled
+from throughtime.diagnosis.observed import CandidateCause, Observed, Sampled
 from throughtime.diagnosis.printed import rounded_by_printing
 from throughtime.diagnosis.tolerances import (
     BINARY_STEP,
@@ -191,7 +191,7 @@ def printed(size: float) -> bool:
     return bool(abs(digits - np.round(digits)) < 1e-6)
 
 
-def too_small_a_step(observed: Observed) -> Iterator[Candidate]:
+def too_small_a_step(observed: Observed) -> Iterator[CandidateCause]:
     """The numerical derivatives are what is wrong, or they are too coarse to tell."""
     found = {name: quantum(own.numerical) for name, own in observed.sampled.items()}
     coarse = {
@@ -209,4 +209,4 @@ def too_small_a_step(observed: Observed) -> Iterator[Candidate]:
         f"multiples of {size:.4g}; only {levels} values occur.",
         "That is one step of the loss's last place, divided by twice the step.",
     )
-    yield Candidate(("step_too_small",), ", ".join(coarse), None, evidence, confidence=0.9)
+    yield CandidateCause(("step_too_small",), ", ".join(coarse), None, evidence, confidence=0.9)

@@ -12,7 +12,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
-from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.observed import CandidateCause, Observed
 from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
     ENTRIES_AT_OTHER_LENGTHS,
@@ -168,7 +168,7 @@ def steepest(observed: Observed, name: str) -> Array:
     return np.asarray(np.sort(own.places[order]))
 
 
-def in_tensors(observed: Observed, study: Study) -> Iterator[Candidate]:
+def in_tensors(observed: Observed, study: Study) -> Iterator[CandidateCause]:
     """The same factor in one or a few tensors, while others are right."""
     ratios = of_tensors(observed)
     if not any(ratio.fits and ratio.is_near(1.0) for ratio in ratios.values()):
@@ -184,7 +184,7 @@ def in_tensors(observed: Observed, study: Study) -> Iterator[Candidate]:
         is_are = "are" if len(names) > 1 else "is"
         evidence = [f"{where} {is_are} {ratio} times what the numerical derivatives say."]
         fault, said, alternatives = _meaning(observed, study, names, ratio)
-        yield Candidate(
+        yield CandidateCause(
             (fault,),
             where,
             undone,
@@ -245,7 +245,7 @@ def _gate(name: str) -> str:
     return name[1:] if len(name) > 1 else name
 
 
-def in_gates(observed: Observed, study: Study) -> Iterator[Candidate]:
+def in_gates(observed: Observed, study: Study) -> Iterator[CandidateCause]:
     """A factor in one gate's rows or columns of every tensor that has them."""
     for gates in GATES:
         found = {
@@ -263,7 +263,7 @@ def in_gates(observed: Observed, study: Study) -> Iterator[Candidate]:
         where = f"block {k + 1} of {gates} of {', '.join(same)}"
         evidence = (f"{where} is {ratio} times its numerical derivative; the other blocks agree.",)
         facts = {"where": where, "factor": str(ratio)}
-        yield Candidate(("gate_scaled",), where, undone, evidence, facts)
+        yield CandidateCause(("gate_scaled",), where, undone, evidence, facts)
 
 
 def _blocks(observed: Observed, name: str, gates: int) -> tuple[int, Ratio, Array] | None:

@@ -20,7 +20,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study, reduction_of
 from throughtime.diagnosis.factors import over, ratio_of
-from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.observed import CandidateCause, Observed
 from throughtime.diagnosis.output_errors import epsilon_in_log, of_one_output, of_softmax
 from throughtime.diagnosis.roles import Sides
 from throughtime.diagnosis.simple_points import Counts, columns, fitting, right
@@ -109,32 +109,32 @@ def output_right(study: Study) -> str:
 
 def candidate_of(
     found: tuple[str, Sequence[str], float], lead: str, observed: Observed
-) -> Candidate:
+) -> CandidateCause:
     """A candidate from a fault, sentences and a confidence."""
     fault, said, confidence = found
     facts = {"T": str(observed.steps), "where": ", ".join(observed.wrong())}
-    return Candidate((fault,), evidence=(lead, *said), facts=facts, confidence=confidence)
+    return CandidateCause((fault,), evidence=(lead, *said), facts=facts, confidence=confidence)
 
 
-def fault_candidate(fault: str, where: str, confidence: float, *evidence: str) -> Candidate:
+def fault_candidate(fault: str, where: str, confidence: float, *evidence: str) -> CandidateCause:
     """A candidate for one fault at a place."""
     facts = {"where": where}
-    return Candidate((fault,), where, evidence=evidence, facts=facts, confidence=confidence)
+    return CandidateCause((fault,), where, evidence=evidence, facts=facts, confidence=confidence)
 
 
 def family_candidate(
     name: str, evidence: Sequence[str], members: Sequence[str], where: str = ""
-) -> Candidate:
+) -> CandidateCause:
     """A candidate that names a place, and the faults that it may have."""
     facts = {"where": where} if where else {}
-    return Candidate((name,), where, None, tuple(evidence), facts, tuple(members), 0.5)
+    return CandidateCause((name,), where, None, tuple(evidence), facts, tuple(members), 0.5)
 
 
-def projection_candidate(found: tuple[str, str], lead: str) -> Candidate:
+def projection_candidate(found: tuple[str, str], lead: str) -> CandidateCause:
     """A candidate from a fault of a projection, and a sentence."""
     fault, said = found
     facts = {"where": "another factor"}
-    return Candidate((fault,), evidence=(lead, said), facts=facts, confidence=0.9)
+    return CandidateCause((fault,), evidence=(lead, said), facts=facts, confidence=0.9)
 
 
 LAST = "output_gradient_at_last_step_only"

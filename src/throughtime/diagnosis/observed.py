@@ -273,7 +273,7 @@ Undo = Callable[[Observed], Gradient]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateCause:
     """A fault, or a set of faults, that may explain what is observed, and where.
 
     Attributes:

@@ -25,7 +25,7 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import ratio_of
 from throughtime.diagnosis.localise import family_candidate, fault_candidate, parts_of
-from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.observed import CandidateCause, Observed
 from throughtime.diagnosis.roles import Trials
 from throughtime.diagnosis.simple_points import columns
 from throughtime.diagnosis.single_step import states_shifted, wrong_state
@@ -47,7 +47,7 @@ EMBEDDING = "embedding_rows_counted_once"
 KEPT = "only_last_step_kept"
 
 
-def of_one_tensor(observed: Observed, study: Study, one: Observed | None) -> Candidate | None:
+def of_one_tensor(observed: Observed, study: Study, one: Observed | None) -> CandidateCause | None:
     """The candidate where δ is right and a tensor is not; None where δ may be wrong.
 
     Args:
@@ -95,7 +95,7 @@ def of_one_tensor(observed: Observed, study: Study, one: Observed | None) -> Can
     return family_candidate(PLACE, seen, _members(study, wrong, parts, early, rows), where)
 
 
-def _of_biases(observed: Observed, study: Study) -> Candidate | None:
+def _of_biases(observed: Observed, study: Study) -> CandidateCause | None:
     """The candidate where biases alone are wrong, and derivatives are too small here to tell more.
 
     At drawn parameters, where nothing is small, the weights tell whether δ is right.

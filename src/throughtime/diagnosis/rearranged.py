@@ -8,13 +8,13 @@ from itertools import permutations
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.observed import Candidate, Gradient, Observed
+from throughtime.diagnosis.observed import CandidateCause, Gradient, Observed
 from throughtime.diagnosis.tolerances import DIFFERS_BEYOND
 
 GATES = (4, 3, 2)  # blocks of rows or columns that a tensor may have
 
 
-def transposed(observed: Observed) -> Iterator[Candidate]:
+def transposed(observed: Observed) -> Iterator[CandidateCause]:
     """A tensor whose rows and columns are exchanged, or those of its square blocks."""
     mended: dict[str, tuple[Array, str]] = {}
     for name in observed.wrong():
@@ -27,7 +27,7 @@ def transposed(observed: Observed) -> Iterator[Candidate]:
     words = " and ".join(sorted({how for _, how in mended.values()}))
     evidence = (f"With {words} transposed, {_all_of(mended)} to within the error bars.",)
     where = ", ".join(mended)
-    yield Candidate(
+    yield CandidateCause(
         ("gradient_transposed",),
         where,
         {**observed.gradient, **{name: array for name, (array, _) in mended.items()}},
@@ -71,7 +71,7 @@ def _tiles_turned(
         yield (turned if axis == 0 else turned.T.copy()), words
 
 
-def permuted(observed: Observed) -> Iterator[Candidate]:
+def permuted(observed: Observed) -> Iterator[CandidateCause]:
     """Blocks of rows or columns, or whole tensors of one shape, in another order."""
     wrong = observed.wrong()
     for gates in GATES:
@@ -89,7 +89,7 @@ def permuted(observed: Observed) -> Iterator[Candidate]:
                 f"With its {gates} blocks in the order {places}, {_all_of(names)} to within the "
                 "error bars.",
             )
-            yield Candidate(("gates_permuted",), where, undone, evidence, {"where": where})
+            yield CandidateCause(("gates_permuted",), where, undone, evidence, {"where": where})
         if found:
             return
     yield from _exchanged(observed, wrong)
@@ -115,7 +115,7 @@ def _reordered(g: Array, axis: int, order: tuple[int, ...]) -> Array:
     return np.concatenate([parts[k] for k in order], axis=axis)
 
 
-def _exchanged(observed: Observed, wrong: tuple[str, ...]) -> Iterator[Candidate]:
+def _exchanged(observed: Observed, wrong: tuple[str, ...]) -> Iterator[CandidateCause]:
     """Tensors of one shape that have each other's gradients."""
     undone = dict(observed.gradient)
     swapped = []
@@ -132,10 +132,10 @@ def _exchanged(observed: Observed, wrong: tuple[str, ...]) -> Iterator[Candidate
         where = ", ".join(f"{other} for {name}" for name, other in swapped)
         names = [name for name, _ in swapped]
         evidence = (f"With {where}, {_all_of(names)} to within the error bars.",)
-        yield Candidate(("gates_permuted",), where, undone, evidence, {"where": where})
+        yield CandidateCause(("gates_permuted",), where, undone, evidence, {"where": where})
 
 
-def copied(observed: Observed) -> Iterator[Candidate]:
+def copied(observed: Observed) -> Iterator[CandidateCause]:
     """A tensor, or a block of a bias, that equals another though their derivatives differ."""
     for name in observed.wrong():
         for part, other, array in _copies(observed, name):
@@ -147,7 +147,7 @@ def copied(observed: Observed) -> Iterator[Candidate]:
                 "derivative it agrees with; its own differs.",
             )
             facts, sure = {"where": part, "other": other}, 0.95 / (1 + 0.5 * len(beside))
-            yield Candidate((fault,), part, array, evidence, facts, beside, sure)
+            yield CandidateCause((fault,), part, array, evidence, facts, beside, sure)
             break
 
 

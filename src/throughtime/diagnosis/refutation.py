@@ -15,7 +15,7 @@ from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.localise import BETWEEN, INSIDE, OUTPUT, family_candidate
 from throughtime.diagnosis.mutants import Model, explain, mutants_of
-from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.observed import CandidateCause, Observed
 from throughtime.diagnosis.tolerances import PASSES_OF_A_REFUTATION
 from throughtime.gradcheck import Budget
 
@@ -63,7 +63,7 @@ class Refutation:
         found = explain(model, seen, error=self.error, among=faults, budget=budget)
         return any(set(faults) <= set(m.faults) and not m.unexplained for m in found)
 
-    def _denied(self, candidate: Candidate, observed: Observed) -> list[str]:
+    def _denied(self, candidate: CandidateCause, observed: Observed) -> list[str]:
         """The faults of a candidate that are known not to be what is seen.
 
         Names that experiments elsewhere have found are all given up, or none.
@@ -74,7 +74,7 @@ class Refutation:
             return [name for name in names if self.denies(name, observed)]
         return [] if self._gives(self.model, names, observed) else names
 
-    def left_of(self, candidate: Candidate, observed: Observed) -> Candidate | None:
+    def left_of(self, candidate: CandidateCause, observed: Observed) -> CandidateCause | None:
         """The candidate without what is refuted: its place, where a name was; None: nothing."""
         denied = self._denied(candidate, observed)
         beside = self._possible(candidate.alternatives, observed)

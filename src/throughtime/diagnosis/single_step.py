@@ -34,7 +34,7 @@ from throughtime.diagnosis.localise import (
     wrong_projection,
 )
 from throughtime.diagnosis.mutants.interventions import Mutation
-from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.observed import CandidateCause, Observed
 from throughtime.diagnosis.one_unit import OneUnit, one_unit
 from throughtime.diagnosis.simple_points import SimplePoints, columns
 from throughtime.diagnosis.tolerances import (
@@ -53,7 +53,9 @@ from throughtime.diagnosis.tolerances import (
 WHY = {True: "more than one step's worth", False: "one step's worth"}
 
 
-def within_a_step(observed: Observed, one: Observed, points: SimplePoints, lead: str) -> Candidate:
+def within_a_step(
+    observed: Observed, one: Observed, points: SimplePoints, lead: str
+) -> CandidateCause:
     """The candidate for what is seen at the target's own T and at T = 1.
 
     Args:
@@ -66,7 +68,7 @@ def within_a_step(observed: Observed, one: Observed, points: SimplePoints, lead:
     wrong = set(one.wrong())
     shifted = states_shifted(observed, one, study)
     if shifted is not None:
-        return Candidate(("states_off_by_one",), evidence=(lead, shifted), confidence=0.9)
+        return CandidateCause(("states_off_by_one",), evidence=(lead, shifted), confidence=0.9)
     if wrong & set(study.roles.output):
         found = wrong_output(observed, study)
         if found is not None:
@@ -89,7 +91,7 @@ def told_by_units(
     observed: Observed,
     place: str,
     members: Sequence[str],
-) -> Candidate:
+) -> CandidateCause:
     """The faults that are right about every bias; or the place, without those that are not.
 
     Args:
@@ -121,7 +123,7 @@ def told_by_units(
     facts = {"T": str(observed.steps), "where": first.where or where, **dict(first.facts)}
     beside = tuple(dict.fromkeys(m.fault for m in rest if m.fault != first.fault))
     sure = CONFIDENCE_OF_NUMBERS / (1 + 0.5 * len(beside))
-    return Candidate((first.fault,), first.where, None, (*evidence, said), facts, beside, sure)
+    return CandidateCause((first.fault,), first.where, None, (*evidence, said), facts, beside, sure)
 
 
 def _in_words(mutation: Mutation) -> str:
@@ -129,8 +131,8 @@ def _in_words(mutation: Mutation) -> str:
 
 
 def not_refuted(
-    found: Candidate, unit: OneUnit | None, place: str, members: Sequence[str]
-) -> Candidate:
+    found: CandidateCause, unit: OneUnit | None, place: str, members: Sequence[str]
+) -> CandidateCause:
     """The candidate, if the biases of units that do not see each other do not speak against it."""
     refuted = frozenset[str]() if unit is None else unit.refuted
     if unit is None or not refuted & {*found.faults, *found.alternatives}:
@@ -143,7 +145,9 @@ def not_refuted(
     return family_candidate(place, (*found.evidence[:2], said), left_over, found.where)
 
 
-def _by_symptoms(observed: Observed, one: Observed, points: SimplePoints, lead: str) -> Candidate:
+def _by_symptoms(
+    observed: Observed, one: Observed, points: SimplePoints, lead: str
+) -> CandidateCause:
     """What is left: faults that show where units see each other or the inputs."""
     study = points.study
     wrong = set(one.wrong())
@@ -168,7 +172,9 @@ def _by_symptoms(observed: Observed, one: Observed, points: SimplePoints, lead: 
     return family_candidate("inside_a_step", seen, INSIDE, where)
 
 
-def wrong_state(observed: Observed, one: Observed, study: Study, lead: str) -> Candidate | None:
+def wrong_state(
+    observed: Observed, one: Observed, study: Study, lead: str
+) -> CandidateCause | None:
     """h_t for h_{t−1}: at every step, or at the first alone, so that g − n has a small rank.
 
     None where it is neither: at T = 1 the recurrent weights meet another value than h_1.
@@ -181,7 +187,9 @@ def wrong_state(observed: Observed, one: Observed, study: Study, lead: str) -> C
     if met is False:
         return None
     sure = 0.7 if met else 0.5
-    unsure = Candidate(("current_h_for_previous",), where, None, (lead, said), facts, both, sure)
+    unsure = CandidateCause(
+        ("current_h_for_previous",), where, None, (lead, said), facts, both, sure
+    )
     if name is None or observed.steps is None or observed.steps < 2:
         return unsure if met else None
     here, first = (_directions(study, name, steps) for steps in (observed.steps, 1))
@@ -196,7 +204,7 @@ def wrong_state(observed: Observed, one: Observed, study: Study, lead: str) -> C
     )
     fault = "current_h_for_previous" if grown else "wrapped_initial_state"
     why = f"In {here.size} of its rows and columns, {words}: {WHY[grown]}."
-    return Candidate((fault,), where, None, (lead, said, why), facts, (), 0.85)
+    return CandidateCause((fault,), where, None, (lead, said, why), facts, (), 0.85)
 
 
 def _meets_the_new_state(one: Observed, study: Study, name: str) -> bool | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
-from throughtime.diagnosis.observed import Candidate, Observed
+from throughtime.diagnosis.observed import CandidateCause, Observed
 from throughtime.diagnosis.tolerances import (
     CONFIDENCE_OF_NUMBERS,
     DIFFERS_BEYOND,
@@ -23,7 +23,7 @@ from throughtime.diagnosis.tolerances import (
 )
 
 
-def through_a_softmax(observed: Observed, study: Study) -> Candidate | None:
+def through_a_softmax(observed: Observed, study: Study) -> CandidateCause | None:
     """The candidate where a further log-softmax explains all that is wrong, in every tensor."""
     found = []
     for name in observed.wrong():
@@ -41,7 +41,9 @@ def through_a_softmax(observed: Observed, study: Study) -> Candidate | None:
     )
     where = ", ".join(name for name, _ in found)
     confidence = CONFIDENCE_OF_NUMBERS
-    return Candidate(("softmax_derivative_twice",), where, None, (said,), confidence=confidence)
+    return CandidateCause(
+        ("softmax_derivative_twice",), where, None, (said,), confidence=confidence
+    )
 
 
 def _lines(observed: Observed, name: str) -> Iterator[tuple[int, Array]]:

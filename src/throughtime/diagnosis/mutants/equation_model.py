@@ -23,7 +23,7 @@ from throughtime.diagnosis.mutants.model import (
     DirectedLayer,
     Model,
 )
-from throughtime.diagnosis.mutants.step_changes import Change, instead_of
+from throughtime.diagnosis.mutants.step_changes import SlotChange, instead_of
 from throughtime.diagnosis.tolerances import MOST_NUMBERS_AT_ONCE, MOST_SETS_AT_ONCE
 from throughtime.equations import Values
 
@@ -223,7 +223,7 @@ class EquationModel(Model):
 
 
 def _edits(intervene: Interventions, cell: EquationCell) -> Edits:
-    changes: tuple[Change, ...] = intervene(STEP, (), cell=cell)
+    changes: tuple[SlotChange, ...] = intervene(STEP, (), cell=cell)
     return instead_of(changes)
 
 

@@ -7,8 +7,8 @@ from itertools import combinations
 
 from throughtime.diagnosis.mutants.slope_forms import FORMS, RIGHT, WITH_PHI
 from throughtime.diagnosis.mutants.step_changes import (
-    Change,
     Slot,
+    SlotChange,
     StepMistake,
     one_minus,
     parts_of,
@@ -75,7 +75,7 @@ class KnownMistakes(StepView):
 
     def _paths(self) -> Iterator[StepMistake]:
         """Ways back that are left out: the direct one, those through gates, through peepholes."""
-        peepholes: list[Change] = []
+        peepholes: list[SlotChange] = []
         names: list[str] = []
         for site in self.sites:
             if len(site.terms) < 2 or site.summed:
@@ -86,7 +86,7 @@ class KnownMistakes(StepView):
             if end == self.output and direct and rest:
                 for fault, gone in (("direct_path_missing", direct), ("direct_path_only", rest)):
                     slots: dict[Slot, Node | float] = {Slot(k, "times"): 0.0 for k in gone}
-                    yield self._mistake(fault, "", Change(site, slots))
+                    yield self._mistake(fault, "", SlotChange(site, slots))
             seen = {
                 k: factor
                 for k, term in enumerate(site.terms)
@@ -96,10 +96,10 @@ class KnownMistakes(StepView):
             if len(seen) > 1:
                 cuts: dict[Slot, Node | float] = {Slot(k, "times"): 0.0 for k in seen}
                 where = " and ".join(map(self.said, seen.values()))
-                yield self._mistake("peephole_path_missing", where, Change(site, cuts))
+                yield self._mistake("peephole_path_missing", where, SlotChange(site, cuts))
             for k, vector in seen.items():
                 name = self.said(vector)
-                cut = Change(site, {Slot(k, "times"): 0.0})
+                cut = SlotChange(site, {Slot(k, "times"): 0.0})
                 yield self._mistake("peephole_path_missing", name, cut)
                 peepholes.append(cut)
                 names.append(name)
@@ -116,7 +116,7 @@ class KnownMistakes(StepView):
                         left = a if state is b else (b if factor.operation == "add" else -b)
                         slots = {Slot(place, k): left}
                         of = self.of(site)
-                        yield self._mistake("update_gate_term_missing", of, Change(site, slots))
+                        yield self._mistake("update_gate_term_missing", of, SlotChange(site, slots))
 
     def _directly(self, term: Term) -> bool:
         """Whether a term is what arrives, times values of the step."""
@@ -134,7 +134,9 @@ class KnownMistakes(StepView):
             a, b = product.operands
             both = [self._multiplied_by(a, b), self._multiplied_by(b, a)]
             if all(both):
-                changes = [Change(site, {slot: own}) for pair in both for site, slot, own in pair]
+                changes = [
+                    SlotChange(site, {slot: own}) for pair in both for site, slot, own in pair
+                ]
                 where = " and ".join(self.of(change.site) for change in changes)
                 kinds = {a.operation, b.operation}
                 swapped = kinds == {"sigmoid", "tanh"}
@@ -166,7 +168,7 @@ class KnownMistakes(StepView):
     def _shares(self, gate: Node) -> Iterator[StepMistake]:
         """z for 1 − z and 1 − z for z, in one place or in all of them."""
         share, rest = gate, 1 - gate
-        places: list[tuple[str, Change]] = []
+        places: list[tuple[str, SlotChange]] = []
         for site in self.sites:
             taken = {
                 (s.term, k) for s in self.slopes if s.site is site for k in s.factors
@@ -177,11 +179,11 @@ class KnownMistakes(StepView):
                         continue
                     if factor in (share, rest):
                         other = rest if factor is share else share
-                        places.append((self.of(site), Change(site, {Slot(place, k): other})))
+                        places.append((self.of(site), SlotChange(site, {Slot(place, k): other})))
                     of_gate = site.of in (gate, gate.operands[0])
                     if of_gate and factor.operation == "subtract" and not one_minus(factor):
                         sign: dict[Slot, Node | float] = {Slot(place, "times"): -term.times}
-                        places.append((self.of(site), Change(site, sign)))
+                        places.append((self.of(site), SlotChange(site, sign)))
         kept = {self.said(n) for _, c in places for n in c.slots.values() if isinstance(n, Node)}
         if len(kept) < 2:
             return  # it is no update gate, whose two shares both occur
@@ -196,14 +198,14 @@ class KnownMistakes(StepView):
             for k, factor in enumerate(term.factors):
                 name = self._before(factor)
                 if name is not None and (site.summed or name != self.output):
-                    own = Change(site, {Slot(place, k): self.trace.after[name]})
+                    own = SlotChange(site, {Slot(place, k): self.trace.after[name]})
                     yield self._mistake(self._current(name), self._where(site, name), own)
                 if factor.operation in ("add", "subtract"):
                     for name in map(self._before, factor.operands):
                         if name is not None and name != self.output:
                             instead = [self._now(operand) for operand in factor.operands]
                             new = self.graph.apply(factor.operation, *instead)
-                            own = Change(site, {Slot(place, k): new})
+                            own = SlotChange(site, {Slot(place, k): new})
                             yield self._mistake(self._current(name), self._where(site, name), own)
             if term.delta.operation != "outer":
                 continue
@@ -212,7 +214,7 @@ class KnownMistakes(StepView):
                 name = self._before(state)
                 assert name is not None
                 new = self._outer(term.delta, {state.number: self.trace.after[name]})
-                change = Change(site, {Slot(place, "delta"): new})
+                change = SlotChange(site, {Slot(place, "delta"): new})
                 yield self._mistake(self._current(name), self._where(site, name), change)
                 yield from self._states_of_gates(site, place, term.delta, state, name)
 
@@ -231,5 +233,5 @@ class KnownMistakes(StepView):
             ]
             whole = self.graph.apply("concatenate", *rows)
             where = f"{self.of(site)}, {self._part_name(delta, k)}"
-            change = Change(site, {Slot(place, "delta"): whole})
+            change = SlotChange(site, {Slot(place, "delta"): whole})
             yield self._mistake(self._current(name), where, change)

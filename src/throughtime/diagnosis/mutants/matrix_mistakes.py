@@ -7,8 +7,8 @@ from itertools import combinations, permutations
 
 from throughtime.diagnosis.mutants.step_changes import (
     WAYS,
-    Change,
     Slot,
+    SlotChange,
     StepMistake,
     parts_of,
     sum_of,
@@ -41,7 +41,7 @@ class MatrixMistakes(StepView):
                 if other is not own and other.shape == own.shape:
                     new = self.graph.apply("transpose", other) if turned else other
                     where = f"{self.said(other)} for {self.said(own)} in {self.of(site)}"
-                    change = Change(site, {slot: new @ delta})
+                    change = SlotChange(site, {slot: new @ delta})
                     yield self._mistake("wrong_matrix", where, change)
             yield from self._columns(site, slot, matrix, delta)
 
@@ -66,7 +66,7 @@ class MatrixMistakes(StepView):
                 (f"the columns of {names[1]} over and over", again, 0),
             ):
                 part = self.graph.apply("part", whole, start=start, stop=start + rows)
-                change = Change(site, {slot: part @ delta})
+                change = SlotChange(site, {slot: part @ delta})
                 where = f"{words} in {self.of(site)}"
                 yield self._mistake("wrong_matrix", where, change)
 
@@ -78,7 +78,7 @@ class MatrixMistakes(StepView):
         recurrent = self._recurrent(own)
 
         def named(new: Node, words: str) -> StepMistake:
-            change = Change(site, {slot: new})
+            change = SlotChange(site, {slot: new})
             if recurrent:
                 return self._mistake("recurrent_untransposed", words, change)
             turned, straight = self.said(matrix @ delta), f"{self.said(own)} {self.said(delta)}"
@@ -132,7 +132,7 @@ class MatrixMistakes(StepView):
                 new = [times * p if p is part else p for p in parts]
                 expected = f"the product with {self.said(part)}"
                 facts = {"of": of, "used": how, "expected": expected}
-                change = Change(site, with_parts(new))
+                change = SlotChange(site, with_parts(new))
                 where = f"in {of}, {expected} {how}"
                 yield self._mistake("wrong_term_in_step", where, change, facts=facts)
         if len({part.shape for part in parts}) > 1:
@@ -141,7 +141,7 @@ class MatrixMistakes(StepView):
         zero = [0.0 * part for part in parts]
         for k in range(n):
             all_of_it = [sum_of(parts) if j == k else zero[j] for j in range(n)]
-            change = Change(site, with_parts(all_of_it))
+            change = SlotChange(site, with_parts(all_of_it))
             yield self._mistake("wrong_matrix", f"{word} of {names[k]} for every gate", change)
         for order in permutations(range(n)) if n <= MOST_PERMUTED else _swaps(n):
             moved = [k for k in range(n) if order[k] != k]
@@ -149,14 +149,14 @@ class MatrixMistakes(StepView):
                 continue
             swapped = " and ".join(names[k] for k in moved)
             where = f"{word} of {swapped} in another order"
-            change = Change(site, with_parts([parts[k] for k in order]))
+            change = SlotChange(site, with_parts([parts[k] for k in order]))
             yield self._mistake("wrong_matrix", where, change)
         for a, b in permutations(range(n), 2):
             new = list(zero)
             for k in range(n):
                 new[k] = parts[k] if k not in (a, b) else zero[k]
             new[b] = parts[b] + parts[a]
-            change = Change(site, with_parts(new))
+            change = SlotChange(site, with_parts(new))
             yield self._mistake(
                 "wrong_matrix", f"{word} of {names[b]} for that of {names[a]}", change
             )

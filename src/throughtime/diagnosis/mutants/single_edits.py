@@ -8,9 +8,9 @@ from itertools import combinations
 from throughtime.diagnosis.mutants.slope_forms import FORMS, OPPOSITE
 from throughtime.diagnosis.mutants.step_changes import (
     WAYS,
-    Change,
     Slope,
     Slot,
+    SlotChange,
     StepMistake,
     changed,
     parts_of,
@@ -40,7 +40,7 @@ class SingleEdits(StepView):
             for count in range(2, len(found) + 1):
                 for chosen in combinations(found, count):
                     of = " and ".join(dict.fromkeys(self.of(site) for site, _ in chosen))
-                    changes = [Change(site, {slot: 1.0}) for site, slot in chosen]
+                    changes = [SlotChange(site, {slot: 1.0}) for site, slot in chosen]
                     facts = {"of": of, "used": "1", "expected": expected}
                     where = f"1 for {expected} in {of}"
                     yield self._mistake("wrong_operand_in_step", where, *changes, facts=facts)
@@ -57,7 +57,7 @@ class SingleEdits(StepView):
             }
             facts = {"of": of, "used": "is missing", "expected": "all of it"}
             where = f"in {of}, all of it is missing"
-            change = Change(site, nothing)
+            change = SlotChange(site, nothing)
             yield self._mistake("wrong_term_in_step", where, change, facts=facts)
         for place, term in enumerate(site.terms):
             if several and term.delta.operation == "arriving" and not term.factors:
@@ -79,7 +79,7 @@ class SingleEdits(StepView):
             expected = "its only term"
         facts = {"of": of, "used": how, "expected": expected}
         where = f"in {of}, {expected} {how}"
-        return self._mistake("wrong_term_in_step", where, Change(site, slots), facts=facts)
+        return self._mistake("wrong_term_in_step", where, SlotChange(site, slots), facts=facts)
 
     def _factors(self, site: Site) -> Iterator[StepMistake]:
         """Every factor left out, or another value of its shape in its place."""
@@ -216,7 +216,7 @@ class SingleEdits(StepView):
                 node = self.graph.apply("concatenate", *new)
                 names = [self.said(part).removeprefix("δ") for part in (parts[a], parts[b])]
                 where = f"{names[0]} in the place of {names[1]}, {names[1]} in that of {names[0]}"
-                change = Change(site, {slot: node})
+                change = SlotChange(site, {slot: node})
                 facts = {"where": where}
                 yield self._mistake("gates_permuted", where, change, facts=facts)
 

@@ -21,7 +21,7 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Change:
+class SlotChange:
     """Something else in some slots of a line."""
 
     site: Site
@@ -43,13 +43,13 @@ class StepMistake:
 
     fault: str
     where: str
-    changes: tuple[Change, ...]
+    changes: tuple[SlotChange, ...]
     facts: Mapping[str, str] = field(default_factory=dict)
     back: bool = False
     down: bool = False
 
 
-def instead_of(changes: Iterable[Change]) -> dict[int, Node]:
+def instead_of(changes: Iterable[SlotChange]) -> dict[int, Node]:
     """By the number of a value, what it is computed as with these changes."""
     by_site: dict[int, tuple[Site, dict[Slot, Node | float]]] = {}
     for change in changes:
@@ -127,11 +127,11 @@ def one_minus(node: Node) -> bool:
     return node.operation == "subtract" and node.operands[0].value == 1
 
 
-def replaced(slope: Slope, by: Node | float) -> Change:
+def replaced(slope: Slope, by: Node | float) -> SlotChange:
     first, *rest = slope.factors
     slots: dict[Slot, Node | float] = {Slot(slope.term, first): by}
     slots |= {Slot(slope.term, k): 1.0 for k in rest}
-    return Change(slope.site, slots)
+    return SlotChange(slope.site, slots)
 
 
 def slope_of(kind: str, value: Node) -> Node:

@@ -18,7 +18,7 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     contributions_left,
     in_each_layer,
 )
-from throughtime.diagnosis.mutants.step_changes import Change, StepMistake
+from throughtime.diagnosis.mutants.step_changes import SlotChange, StepMistake
 from throughtime.diagnosis.mutants.step_mistakes import mistakes_of
 
 
@@ -54,10 +54,10 @@ def step_mutations(model: EquationModel) -> Iterator[Mutation]:
 
 
 def _with(
-    changes: Mapping[EquationCell, tuple[Change, ...]],
-    others: tuple[Change, ...],
+    changes: Mapping[EquationCell, tuple[SlotChange, ...]],
+    others: tuple[SlotChange, ...],
     cell: EquationCell,
-) -> tuple[Change, ...]:
+) -> tuple[SlotChange, ...]:
     return (*others, *changes[cell])
 
 

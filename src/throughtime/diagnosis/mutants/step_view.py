@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from throughtime.diagnosis.mutants.equation_cell import EquationCell
 from throughtime.diagnosis.mutants.step_changes import (
-    Change,
     Slot,
+    SlotChange,
     StepMistake,
     parts_of,
     slopes_of,
@@ -86,7 +86,7 @@ class StepView:
         return self.said(site.target)
 
     def _mistake(
-        self, fault: str, where: str, *changes: Change, facts: Mapping[str, str] | None = None
+        self, fault: str, where: str, *changes: SlotChange, facts: Mapping[str, str] | None = None
     ) -> StepMistake:
         targets = {change.site.target.number for change in changes}
         end = self.backward.inputs
@@ -98,7 +98,7 @@ class StepView:
         of = self.of(site)
         facts = {"of": of, "used": used, "expected": expected}
         where = f"{used} for {expected} in {of}"
-        return self._mistake(fault, where, Change(site, slots), facts=facts)
+        return self._mistake(fault, where, SlotChange(site, slots), facts=facts)
 
     def _where(self, site: Site, name: str) -> str:
         """A line, with the state that it is about where a cell has several beside the output."""

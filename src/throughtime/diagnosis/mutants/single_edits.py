@@ -8,7 +8,7 @@ from itertools import combinations
 from throughtime.diagnosis.mutants.slope_forms import FORMS, OPPOSITE
 from throughtime.diagnosis.mutants.step_changes import (
     WAYS,
-    Slope,
+    ActivationSlope,
     Slot,
     SlotChange,
     StepMistake,
@@ -135,7 +135,7 @@ class SingleEdits(StepView):
                 continue  # that is the state after the step
             yield f"{word}_{{{step}}}", self.cell.at_step(factor, shift)
 
-    def _slope_forms(self, slope: Slope) -> Iterator[StepMistake]:
+    def _slope_forms(self, slope: ActivationSlope) -> Iterator[StepMistake]:
         """φ′ written wrongly, or that of another value."""
         forms = FORMS.get(slope.kind, {})
         expected = self._slope_words(slope)
@@ -160,7 +160,7 @@ class SingleEdits(StepView):
                 used = self._slope_words(other)
                 yield self._operand(slope.site, dict(slots), used, expected)
 
-    def _slope_words(self, slope: Slope) -> str:
+    def _slope_words(self, slope: ActivationSlope) -> str:
         factors = slope.site.terms[slope.term].factors
         return " ⊙ ".join(
             f"({self.said(factors[k])})" if factors[k].operation == "subtract"

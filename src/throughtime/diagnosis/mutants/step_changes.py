@@ -80,7 +80,7 @@ def changed(site: Site, slots: Mapping[Slot, Node | float]) -> Node:
 WAYS = {"is missing": 0.0, "counts twice": 2.0, "has the wrong sign": -1.0}
 
 
-class Slope(NamedTuple):
+class ActivationSlope(NamedTuple):
     """The derivative of an activation in a term: its kind, the activated value, and its factors."""
 
     site: Site
@@ -103,7 +103,7 @@ def parts_of(delta: Node) -> tuple[Node, ...]:
     return inner.operands if inner.operation == "concatenate" else (delta,)
 
 
-def slopes_of(site: Site, of: Mapping[int, Node | None]) -> Iterator[Slope]:
+def slopes_of(site: Site, of: Mapping[int, Node | None]) -> Iterator[ActivationSlope]:
     """The slopes of activations in a line; `of` tells which value a δ belongs to."""
     for place, term in enumerate(site.terms):
         for k, factor in enumerate(term.factors):
@@ -111,23 +111,23 @@ def slopes_of(site: Site, of: Mapping[int, Node | None]) -> Iterator[Slope]:
                 inner = factor.operands[1]
                 square = inner.operation == "power" and inner.operands[1].value == 2
                 if square and inner.operands[0].operation == "tanh":
-                    yield Slope(site, place, "tanh", inner.operands[0], (k,))
+                    yield ActivationSlope(site, place, "tanh", inner.operands[0], (k,))
                 beside = [j for j, other in enumerate(term.factors) if other is inner]
                 if inner.operation == "sigmoid" and beside:
-                    yield Slope(site, place, "sigmoid", inner, (min(beside), k))
+                    yield ActivationSlope(site, place, "sigmoid", inner, (min(beside), k))
             elif factor.operation == "greater" and factor.operands[0].operation == "relu":
-                yield Slope(site, place, "relu", factor.operands[0], (k,))
+                yield ActivationSlope(site, place, "relu", factor.operands[0], (k,))
             elif factor.operation == "exp" and (
                 site.of is factor.operands[0] or of.get(term.delta.number) is factor
             ):
-                yield Slope(site, place, "exp", factor, (k,))
+                yield ActivationSlope(site, place, "exp", factor, (k,))
 
 
 def one_minus(node: Node) -> bool:
     return node.operation == "subtract" and node.operands[0].value == 1
 
 
-def replaced(slope: Slope, by: Node | float) -> SlotChange:
+def replaced(slope: ActivationSlope, by: Node | float) -> SlotChange:
     first, *rest = slope.factors
     slots: dict[Slot, Node | float] = {Slot(slope.term, first): by}
     slots |= {Slot(slope.term, k): 1.0 for k in rest}

@@ -24,7 +24,7 @@ TEXT_OF = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.MatMult:
 
 
 @dataclass(frozen=True)
-class Change:
+class NodeChange:
     """A node's text, replaced.
 
     Attributes:
@@ -98,7 +98,7 @@ class Scope:
         return value.shape if value is not None and value.kind == "numbers" else None
 
 
-def changes(whole: ast.expr, scope: Scope) -> Iterator[Change]:
+def changes(whole: ast.expr, scope: Scope) -> Iterator[NodeChange]:
     """All changes of an expression and of what stands in it."""
     for node, parent in _nodes(whole):
         yield from _of_node(node, parent, scope)
@@ -122,29 +122,29 @@ def _nodes(whole: ast.expr) -> Iterator[tuple[ast.expr, ast.AST | None]]:
             waiting.append((child, node))
 
 
-def _of_node(node: ast.expr, parent: ast.AST | None, scope: Scope) -> Iterator[Change]:
+def _of_node(node: ast.expr, parent: ast.AST | None, scope: Scope) -> Iterator[NodeChange]:
     if is_atom(node) and not _inside_atom(node, parent):
         yield from _atom(node, parent, scope)
     if isinstance(node, ast.Subscript):
         yield from _index(node, scope)
         if isinstance(node.value, ast.Attribute) and node.value.attr == "shape":
             new = f"{scope.text(node.value.value)}.size"
-            yield Change(node, new, "a size", 1.0, f"size {new}")
+            yield NodeChange(node, new, "a size", 1.0, f"size {new}")
     elif isinstance(node, ast.BinOp):
         yield from _operation(node, scope)
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        yield Change(node, scope.text(node.operand), "sign", 1.0)
+        yield NodeChange(node, scope.text(node.operand), "sign", 1.0)
     elif isinstance(node, ast.Call):
         yield from _call(node, scope)
     elif isinstance(node, ast.Attribute) and node.attr == "T":
-        yield Change(node, scope.text(node.value), "transposed", 0.8)
+        yield NodeChange(node, scope.text(node.value), "transposed", 0.8)
     elif isinstance(node, ast.Constant):
         yield from _constant(node)
     elif isinstance(node, ast.List | ast.Tuple) and 2 <= len(node.elts) <= 6:
         yield from _exchanged(node.elts, node, scope)
     elif isinstance(node, ast.IfExp):
-        yield Change(node, scope.text(node.body), "condition removed", 1.2)
-        yield Change(node, scope.text(node.orelse), "condition removed", 1.3)
+        yield NodeChange(node, scope.text(node.body), "condition removed", 1.2)
+        yield NodeChange(node, scope.text(node.orelse), "condition removed", 1.3)
 
 
 def _inside_atom(node: ast.expr, parent: ast.AST | None) -> bool:
@@ -153,7 +153,7 @@ def _inside_atom(node: ast.expr, parent: ast.AST | None) -> bool:
     return isinstance(parent, ast.Subscript) and (parent.value is node or is_atom(parent))
 
 
-def _atom(node: ast.expr, parent: ast.AST | None, scope: Scope) -> Iterator[Change]:
+def _atom(node: ast.expr, parent: ast.AST | None, scope: Scope) -> Iterator[NodeChange]:
     """Another variable of its shape; transposed; a function of it, its slope."""
     own, text = scope.values.get(scope.file.of_node(node)), scope.file.of_node(node)
     if own is None:
@@ -167,30 +167,30 @@ def _atom(node: ast.expr, parent: ast.AST | None, scope: Scope) -> Iterator[Chan
             same = same and ("(" in text or ".shape" in text)
         if same and own.kind != "other":
             cost = 1.0 + 0.3 * (1 - SequenceMatcher(None, text, other).ratio())
-            yield Change(node, other, "another variable", cost, f"swap {text} {other}")
+            yield NodeChange(node, other, "another variable", cost, f"swap {text} {other}")
         elif in_product and value.kind == own.kind and len(value.shape) == len(own.shape) == 2:
             cost = 1.15 + 0.3 * (1 - SequenceMatcher(None, text, other).ratio())
-            yield Change(node, other, "another matrix", cost, f"swap {text} {other}")
+            yield NodeChange(node, other, "another matrix", cost, f"swap {text} {other}")
     if own.kind != "numbers":
         return
     if len(own.shape) == 2 and not (isinstance(parent, ast.Attribute) and parent.attr == "T"):
-        yield Change(node, f"{text}.T", "transposed", 0.8, f"transpose {text}")
-    yield Change(node, f"{text}**2", "squared", 1.6, f"square {text}")
+        yield NodeChange(node, f"{text}.T", "transposed", 0.8, f"transpose {text}")
+    yield NodeChange(node, f"{text}**2", "squared", 1.6, f"square {text}")
     for function in scope.functions:
-        yield Change(node, f"{function}({text})", "a function of it", 1.4, f"{function} {text}")
+        yield NodeChange(node, f"{function}({text})", "a function of it", 1.4, f"{function} {text}")
     if isinstance(parent, ast.BinOp):
         factor = isinstance(parent.op, ast.Mult | ast.Div)
         for slope in (f"(1 - {text}**2)", f"({text} * (1 - {text}))"):
             if factor:
-                yield Change(node, slope, "its slope", 1.0, f"slope {text} {slope}")
+                yield NodeChange(node, slope, "its slope", 1.0, f"slope {text} {slope}")
         if factor:
             for other, value in scope.values.items():
                 if value.kind == "numbers" and value.shape == own.shape and value.mark != own.mark:
-                    yield Change(node, f"({text} - {other})", "less another", 2.4)
-                    yield Change(node, f"({text} + {other})", "a term added", 2.5)
+                    yield NodeChange(node, f"({text} - {other})", "less another", 2.4)
+                    yield NodeChange(node, f"({text} + {other})", "a term added", 2.5)
 
 
-def _index(node: ast.Subscript, scope: Scope) -> Iterator[Change]:
+def _index(node: ast.Subscript, scope: Scope) -> Iterator[NodeChange]:
     """An index one step on or back; nothing where it would be before the first; another part."""
     base = scope.file.of_node(node.value)
     parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
@@ -202,14 +202,14 @@ def _index(node: ast.Subscript, scope: Scope) -> Iterator[Change]:
             for by in (1, -1):
                 moved = _moved(part, by, scope)
                 if moved is not None:
-                    yield Change(part, moved, "index", 0.9, f"{key} {by}")
+                    yield NodeChange(part, moved, "index", 0.9, f"{key} {by}")
             variable = scope.loop[0]
             text = scope.file.of_node(part)
             if variable and re.fullmatch(rf"{re.escape(variable)}\s*-\s*1", text):
                 whole = scope.file.of_node(node)
                 first = whole[: -len(text) - 1] + whole[-len(text) - 1 :].replace(text, variable)
                 new = f"({whole} if {variable} > 0 else 0 * {first})"
-                yield Change(node, new, "nothing before the first step", 1.1, f"{key} first")
+                yield NodeChange(node, new, "nothing before the first step", 1.1, f"{key} first")
 
 
 def _is_whole(part: ast.expr, scope: Scope) -> bool:
@@ -237,7 +237,7 @@ def _moved(part: ast.expr, by: int, scope: Scope) -> str | None:
     return f"{text}{'+' if by > 0 else '-'}1"
 
 
-def _part(node: ast.Subscript, part: ast.Slice, scope: Scope, key: str) -> Iterator[Change]:
+def _part(node: ast.Subscript, part: ast.Slice, scope: Scope, key: str) -> Iterator[NodeChange]:
     """`[:n]` for `[n:]` and back."""
     if part.step is not None or (part.lower is None) == (part.upper is None):
         return
@@ -245,47 +245,47 @@ def _part(node: ast.Subscript, part: ast.Slice, scope: Scope, key: str) -> Itera
     assert edge is not None
     text = scope.file.of_node(edge)
     new = f"{text}:" if part.lower is None else f":{text}"
-    yield Change(_as_expression(part), new, "the other part", 1.2, f"{key} part")
+    yield NodeChange(_as_expression(part), new, "the other part", 1.2, f"{key} part")
 
 
 def _as_expression(part: ast.Slice) -> ast.expr:
     return part
 
 
-def _operation(node: ast.BinOp, scope: Scope) -> Iterator[Change]:
+def _operation(node: ast.BinOp, scope: Scope) -> Iterator[NodeChange]:
     """One operand alone; another sign; the other way round."""
     left, right = scope.left(node), scope.text(node.right)
     kind = "a term removed" if isinstance(node.op, ast.Add | ast.Sub) else "a factor removed"
-    yield Change(node, left, kind, 1.0, f"alone {right}")
+    yield NodeChange(node, left, kind, 1.0, f"alone {right}")
     if not isinstance(node.op, ast.Pow):
         new = f"-{right}" if isinstance(node.op, ast.Sub) else right
-        yield Change(node, f"({new})" if new[0] == "-" else new, kind, 1.0, f"alone {left}")
+        yield NodeChange(node, f"({new})" if new[0] == "-" else new, kind, 1.0, f"alone {left}")
     sign = TEXT_OF.get(type(node.op), "")
     if sign in ("+", "-"):
         variable, end = scope.loop
         for step in ("0", end) if variable and end else ():
             first = f"{scope.factor(node.left)} * ({variable} == {step}) {sign} {right}"
-            yield Change(node, first, "a term at one step only", 1.3, f"{step} first")
+            yield NodeChange(node, first, "a term at one step only", 1.3, f"{step} first")
             second = f"{left} {sign} {scope.factor(node.right)} * ({variable} == {step})"
-            yield Change(node, second, "a term at one step only", 1.3, f"{step} second")
+            yield NodeChange(node, second, "a term at one step only", 1.3, f"{step} second")
         for size, number in scope.sizes.items():
             if number > 1:
                 first = f"{scope.factor(node.left)} / {size} {sign} {right}"
-                yield Change(node, first, "a factor of a term", 1.4, f"over {size} first")
+                yield NodeChange(node, first, "a factor of a term", 1.4, f"over {size} first")
                 second = f"{left} {sign} {scope.factor(node.right)} / {size}"
-                yield Change(node, second, "a factor of a term", 1.4, f"over {size} second")
+                yield NodeChange(node, second, "a factor of a term", 1.4, f"over {size} second")
     if type(node.op) in SIGNS:
         new = SIGNS[type(node.op)]
-        yield Change(node, f"{left} {new} {right}", "sign" if new in "+-" else "factor", 1.2)
+        yield NodeChange(node, f"{left} {new} {right}", "sign" if new in "+-" else "factor", 1.2)
     if sign in ("-", "@", "/"):
         other = f"{right} {sign} {scope.text(node.left)}"
-        yield Change(node, other, "the other way round", 1.2)
+        yield NodeChange(node, other, "the other way round", 1.2)
     if sign == "@":
         turned = f"{_turned(node.right, scope)} @ {_turned(node.left, scope)}"
-        yield Change(node, turned, "transposed", 1.2)
-        yield Change(node, f"{left} * {right}", "entry by entry", 1.6)
+        yield NodeChange(node, turned, "transposed", 1.2)
+        yield NodeChange(node, f"{left} * {right}", "entry by entry", 1.6)
     if sign == "*":
-        yield Change(node, f"{left} @ {right}", "a product of matrices", 1.8)
+        yield NodeChange(node, f"{left} @ {right}", "a product of matrices", 1.8)
     yield from _slopes(node, scope)
 
 
@@ -295,19 +295,19 @@ def _turned(node: ast.expr, scope: Scope) -> str:
     return f"{scope.text(node)}.T"
 
 
-def _slopes(node: ast.BinOp, scope: Scope) -> Iterator[Change]:
+def _slopes(node: ast.BinOp, scope: Scope) -> Iterator[NodeChange]:
     """`1 - a**2` for `a * (1 - a)` and back; the slope of a function of what is there."""
     text = scope.file.of_node(node)
     plain = re.sub(r"[()\s]|np\.square|np\.power", "", text)
     if found := re.fullmatch(r"1(?:\.0?)?-(.+?)\*\*2(?:\.0?)?", plain):
         for inner in _inner(node, found[1], scope):
-            yield Change(node, f"({inner} * (1 - {inner}))", "slope", 1.0, f"slope s {inner}")
+            yield NodeChange(node, f"({inner} * (1 - {inner}))", "slope", 1.0, f"slope s {inner}")
             for function in scope.functions:
                 new = f"(1 - {function}({inner})**2)"
-                yield Change(node, new, "slope", 1.0, f"slope {function} {inner}")
+                yield NodeChange(node, new, "slope", 1.0, f"slope {function} {inner}")
     for inner in _complemented(node, scope):
-        yield Change(node, f"(1 - {inner}**2)", "slope", 1.0, f"slope t {inner}")
-        yield Change(node, "1", "slope", 1.3, f"slope 1 {inner}")
+        yield NodeChange(node, f"(1 - {inner}**2)", "slope", 1.0, f"slope t {inner}")
+        yield NodeChange(node, "1", "slope", 1.3, f"slope 1 {inner}")
 
 
 def _inner(node: ast.BinOp, plain: str, scope: Scope) -> Iterator[str]:
@@ -335,19 +335,19 @@ def _complemented(node: ast.BinOp, scope: Scope) -> Iterator[str]:
                     yield inner
 
 
-def _call(node: ast.Call, scope: Scope) -> Iterator[Change]:
+def _call(node: ast.Call, scope: Scope) -> Iterator[NodeChange]:
     """Its argument alone; arguments exchanged, left out, or the other truth; a slope."""
     name = scope.file.of_node(node.func)
     arguments = [argument for argument in node.args if not isinstance(argument, ast.Starred)]
     product = name.split(".")[-1] in PRODUCTS
     if isinstance(node.func, ast.Attribute) and scope.is_operand(node.func.value):
         on = scope.text(node.func.value)
-        yield Change(node, on, "a call removed", 1.1, f"uncalled .{node.func.attr}")
+        yield NodeChange(node, on, "a call removed", 1.1, f"uncalled .{node.func.attr}")
     for place, argument in enumerate(arguments[:2]):
         text = scope.text(argument)
         cost = 1.0 if place == 0 and not product else 1.3
         cost -= 0.2 * ("clip" in name.lower())
-        yield Change(node, text, "a call removed", cost, f"uncalled {name} {place}")
+        yield NodeChange(node, text, "a call removed", cost, f"uncalled {name} {place}")
         if place:
             continue
         flagged = len(arguments) > 1 or bool(node.keywords)
@@ -355,23 +355,23 @@ def _call(node: ast.Call, scope: Scope) -> Iterator[Change]:
             for slope in (f"({text} * (1 - {text}))", f"(1 - {text}**2)"):
                 if is_atom(argument):
                     call = name + "".join(scope.file.of_node(k.value) for k in node.keywords)
-                    yield Change(node, slope, "slope", 1.0, f"slope {call} {slope[1:4]}")
+                    yield NodeChange(node, slope, "slope", 1.0, f"slope {call} {slope[1:4]}")
     if len(arguments) >= 2:
         yield from _exchanged(arguments, node, scope)
     if product and len(arguments) == 2:
         turned = [_turned(argument, scope) for argument in reversed(arguments)]
-        yield Change(node, f"{name}({', '.join(turned)})", "transposed", 1.2)
+        yield NodeChange(node, f"{name}({', '.join(turned)})", "transposed", 1.2)
     for keyword in node.keywords:
         value = keyword.value
         if isinstance(value, ast.Constant) and isinstance(value.value, bool):
-            yield Change(value, str(not value.value), "argument", 1.0)
+            yield NodeChange(value, str(not value.value), "argument", 1.0)
         elif keyword.arg == "axis" and isinstance(value, ast.Constant):
             for axis in (0, 1, 2, -1):
                 if axis != value.value:
-                    yield Change(value, str(axis), "axis", 1.0)
+                    yield NodeChange(value, str(axis), "axis", 1.0)
 
 
-def _exchanged(parts: list[ast.expr], node: ast.expr, scope: Scope) -> Iterator[Change]:
+def _exchanged(parts: list[ast.expr], node: ast.expr, scope: Scope) -> Iterator[NodeChange]:
     """Two parts of a list, or two arguments, for each other."""
     begin = scope.file.start(node)
     whole = scope.file.of_node(node).encode()
@@ -383,20 +383,20 @@ def _exchanged(parts: list[ast.expr], node: ast.expr, scope: Scope) -> Iterator[
             cuts = [scope.file.start(one) - begin, scope.file.end(one) - begin]
             cuts += [scope.file.start(other) - begin, scope.file.end(other) - begin]
             new = whole[: cuts[0]].decode() + b + whole[cuts[1] : cuts[2]].decode()
-            yield Change(node, new + a + whole[cuts[3] :].decode(), "exchanged", 1.2)
+            yield NodeChange(node, new + a + whole[cuts[3] :].decode(), "exchanged", 1.2)
 
 
-def _constant(node: ast.Constant) -> Iterator[Change]:
+def _constant(node: ast.Constant) -> Iterator[NodeChange]:
     """A whole number one on or back; twice or half a broken one; the other truth."""
     value = node.value
     if isinstance(value, bool):
-        yield Change(node, str(not value), "argument", 1.2)
+        yield NodeChange(node, str(not value), "argument", 1.2)
     elif isinstance(value, int) and abs(value) < 10:
         for by in (1, -1):
-            yield Change(node, str(value + by), "number", 1.5)
+            yield NodeChange(node, str(value + by), "number", 1.5)
     elif isinstance(value, float):
         for other in ("1", "0"):
-            yield Change(node, other, "number", 1.6)
+            yield NodeChange(node, other, "number", 1.6)
 
 
 def softmax_slopes(text: str, own: Value | None, values: Mapping[str, Value]) -> Iterator[str]:
@@ -426,7 +426,7 @@ def _root(text: str) -> str:
     return re.split(r"[.\[]", text)[0]
 
 
-def _of_whole(whole: ast.expr, scope: Scope) -> Iterator[Change]:
+def _of_whole(whole: ast.expr, scope: Scope) -> Iterator[NodeChange]:
     """A sign, a factor, a term, a slope, a condition for the right-hand side of a statement."""
     if isinstance(whole, ast.Tuple | ast.List):  # what a function returns
         for part in whole.elts:
@@ -434,32 +434,32 @@ def _of_whole(whole: ast.expr, scope: Scope) -> Iterator[Change]:
     if isinstance(whole, ast.Tuple | ast.List | ast.Dict | ast.Constant | ast.JoinedStr):
         return
     text = scope.factor(whole)
-    yield Change(whole, f"-{text}", "sign", 1.1, "negated")
+    yield NodeChange(whole, f"-{text}", "sign", 1.1, "negated")
     for number in ("2", "0.5"):
-        yield Change(whole, f"{number} * {text}", "a factor", 1.36, f"times {number}")
+        yield NodeChange(whole, f"{number} * {text}", "a factor", 1.36, f"times {number}")
     for size, whole_number in scope.sizes.items():
         if whole_number > 1:
             cost = 1.1 + 0.005 * len(size)
-            yield Change(whole, f"{text} / {size}", "a factor", cost, f"over {size}")
-            yield Change(whole, f"{text} * {size}", "a factor", cost + 0.1, f"times {size}")
+            yield NodeChange(whole, f"{text} / {size}", "a factor", cost, f"over {size}")
+            yield NodeChange(whole, f"{text} * {size}", "a factor", cost + 0.1, f"times {size}")
     for product in _products(scope.sizes):
-        yield Change(whole, f"{text} / {product}", "a factor", 1.5, f"over {product}")
+        yield NodeChange(whole, f"{text} / {product}", "a factor", 1.5, f"over {product}")
     variable, last = scope.loop
     if variable and last:
         for step in ("0", last):
             new = f"{text} * ({variable} == {step})"
-            yield Change(whole, new, "at one step only", 1.6, f"only {step}")
-        yield Change(whole, f"{text} * ({variable} > 0)", "not at the first step", 1.7, "first")
+            yield NodeChange(whole, new, "at one step only", 1.6, f"only {step}")
+        yield NodeChange(whole, f"{text} * ({variable} > 0)", "not at the first step", 1.7, "first")
     plain = scope.file.of_node(whole)
     result = None if scope.result is None else Value("numbers", scope.result)
     for slope in softmax_slopes(scope.text(whole), result, scope.values):
-        yield Change(whole, slope, "the slope of softmax", 1.4)
+        yield NodeChange(whole, slope, "the slope of softmax", 1.4)
     for other, value in scope.values.items():
         if value.kind != "numbers" or other in plain or value.shape != scope.result:
             continue
         if _root(other) in scope.assigned:
-            yield Change(whole, f"{plain} + {other}", "a term added", 1.5, f"plus {other}")
+            yield NodeChange(whole, f"{plain} + {other}", "a term added", 1.5, f"plus {other}")
         if _root(other) not in scope.assigned or "[" in other:
             for slope in (f"(1 - {other}**2)", f"{other} * (1 - {other})", other):
                 new = f"{text} * {slope}"
-                yield Change(whole, new, "a factor", 1.5, f"times {slope}")
+                yield NodeChange(whole, new, "a factor", 1.5, f"times {slope}")

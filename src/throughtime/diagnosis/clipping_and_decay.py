@@ -10,7 +10,7 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import Ratio, over, ratio_of, together
 from throughtime.diagnosis.observed import CandidateCause, Gradient, Observed
-from throughtime.diagnosis.roles import Trials
+from throughtime.diagnosis.roles import LossReactions
 from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
     FAR_OUT,
@@ -319,7 +319,7 @@ def _own_zeros(names: Sequence[str], observed: Observed, study: Study) -> bool:
         return False
     if output:
         return set(names) <= output
-    trials = Trials(study)
+    trials = LossReactions(study)
     return all(
         any(
             not trials.reacts([below], {name: np.zeros_like(study.values[name])}) for below in moved

@@ -26,7 +26,7 @@ from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import ratio_of
 from throughtime.diagnosis.localise import family_candidate, fault_candidate, parts_of
 from throughtime.diagnosis.observed import CandidateCause, Observed
-from throughtime.diagnosis.roles import Trials
+from throughtime.diagnosis.roles import LossReactions
 from throughtime.diagnosis.simple_points import columns
 from throughtime.diagnosis.single_step import states_shifted, wrong_state
 from throughtime.diagnosis.tolerances import (
@@ -147,7 +147,7 @@ def _of_the_same_delta(known: Sequence[str], wrong: Sequence[str], study: Study)
     With an upper layer's matrix at 0, nothing matters that lies below it, and without biases the
     reverse holds too. Of one layer's U and W, W matters where U is 0.
     """
-    trials = Trials(study)
+    trials = LossReactions(study)
     zero = {name: np.zeros(array.shape) for name, array in study.values.items()}
 
     def beside(name: str) -> bool:

@@ -498,7 +498,7 @@ def _last_word(name: str) -> str:
     return name.rpartition(".")[2].lower()
 
 
-class Trials(RoleSearch):
+class LossReactions(RoleSearch):
     """Single questions of a target: what does the loss react to?"""
 
     def __init__(self, study: Any) -> None:

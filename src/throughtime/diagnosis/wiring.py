@@ -17,7 +17,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
-from throughtime.diagnosis.roles import Trials
+from throughtime.diagnosis.roles import LossReactions
 from throughtime.diagnosis.tolerances import FEW_OUTPUTS, FEW_UNITS
 
 Place = tuple[str, Array]
@@ -88,7 +88,7 @@ def _wires(
     names = [n for n in study.values if n not in taken and (own is None or n in own)]
     vectors = [name for name in names if _vector(study, name)]
     matrices = [name for name in names if name not in vectors]
-    spare = Trials(study).spare(vectors)
+    spare = LossReactions(study).spare(vectors)
     vectors = [name for name in vectors if name not in spare]
     for by_unit, whole, shown in _biases(study, vectors, matrices, units, _few(units)):
         yield Wires(
@@ -106,7 +106,7 @@ def _wires(
 
 def _heads(study: Study) -> Iterator[tuple[str, str | None, Array, int | None]]:
     """Matrix and bias of what may be the output layer, and its places, (outputs, seen)."""
-    trials = Trials(study)
+    trials = LossReactions(study)
     halves = (None,) if study.sides is None else (0, 1)
     for name in reversed(list(study.values)):
         zero = {name: np.zeros(study.values[name].shape)}
@@ -268,7 +268,7 @@ def idle_at_one(
     study: Study, name: str, places: Array, kept: Collection[str] | None = None
 ) -> bool:
     """Whether the loss of a single step does not react to these entries."""
-    found: bool = Trials(study).unmoved(name, places.reshape(-1), kept)
+    found: bool = LossReactions(study).unmoved(name, places.reshape(-1), kept)
     return found
 
 

@@ -122,7 +122,7 @@ def directions(name: str, shape: tuple[int, ...]) -> Array:
     return np.random.default_rng(seed).standard_normal((DIRECTIONS, size))
 
 
-class Runner:
+class TrialRunner:
     """Answers questions about a program, in the process that it lives in."""
 
     def __init__(self, recipe: Recipe, texts: Mapping[Path, str]) -> None:
@@ -327,7 +327,7 @@ def _answer(pipe: Connection, recipe: Recipe, texts: Mapping[Path, str], folder:
         os.dup2(nowhere, stream)
     limit(PROCESSOR_SECONDS)
     watch(os.path.realpath(folder))
-    runner = Runner(recipe, texts)
+    runner = TrialRunner(recipe, texts)
     while True:
         try:
             question = pipe.recv()

@@ -72,7 +72,7 @@ class Function:
     work: tuple[int, int] = (0, 0)
 
 
-class Words:
+class CNames:
     """What values are called in C.
 
     Attributes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from throughtime.codegen.places import OWN, Function, StridedRows, Words, calls, of_input
+from throughtime.codegen.places import OWN, CNames, Function, StridedRows, calls, of_input
 from throughtime.codegen.plan import Plan, Product, plain, plan, product_of, size
 from throughtime.codegen.preamble import FUNCTIONS, preamble
 from throughtime.codegen.rows import RowWriter
@@ -83,7 +83,7 @@ class SourceWriter:
         single = dtype == np.float32
         real = "float" if single else "double"
         self.dialect = Dialect(real, "f" if single else "", FUNCTIONS, lanes=True)
-        self.words = Words(backward)
+        self.words = CNames(backward)
 
     def source(self) -> Source:
         """The source, and what its functions take."""

@@ -5,7 +5,15 @@ The caller multiplies by matrices between them, and sums what is an outer produc
 
 from __future__ import annotations
 
-from throughtime.codegen.places import OWN, Function, StridedRows, Words, calls, of_input, stride_of
+from throughtime.codegen.places import (
+    OWN,
+    CNames,
+    Function,
+    StridedRows,
+    calls,
+    of_input,
+    stride_of,
+)
 from throughtime.codegen.plan import plain, plan, size
 from throughtime.codegen.rows import RowWriter
 from throughtime.equations import BackwardPass, Dialect, Node, StepProgram
@@ -22,7 +30,7 @@ class Sums:
     def __init__(
         self,
         name: str,
-        words: Words,
+        words: CNames,
         backward: BackwardPass,
         program: StepProgram,
         dialect: Dialect,

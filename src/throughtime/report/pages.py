@@ -400,14 +400,14 @@ def _truncation_section(flow: Flow) -> Section:
     return Section("What truncation gives up", lead, tables=[table], figures=[figure])
 
 
-class Words(NamedTuple):
+class FigureText(NamedTuple):
     """A figure in words: its caption, and the numbers that one would read from it."""
 
     caption: str
     numbers: str
 
 
-def _heatmap_words(flow: Flow, layer: LayerFlow) -> Words:
+def _heatmap_words(flow: Flow, layer: LayerFlow) -> FigureText:
     """The figure of `lag_heatmap` in words."""
     part = layer.remembers
     norms = layer.norms[part]
@@ -421,10 +421,10 @@ def _heatmap_words(flow: Flow, layer: LayerFlow) -> Words:
         f"Gradient ‖∂Eₜ/∂{part}ₖ‖ of each step's loss, by lag. A row that stays bright far to "
         f"the right is a loss that reaches far back.{ahead}{marked}"
     )
-    return Words(caption, numbers)
+    return FigureText(caption, numbers)
 
 
-def _profile_words(flow: Flow, layer: LayerFlow) -> Words:
+def _profile_words(flow: Flow, layer: LayerFlow) -> FigureText:
     """The figure of `lag_profile` in words."""
     parts = " and ".join(f"‖∂Eₜ/∂{part}ₖ‖" for part in layer.profile)
     caption = f"{parts} by lag, mean over losses; the band is the spread over sequences."
@@ -434,10 +434,10 @@ def _profile_words(flow: Flow, layer: LayerFlow) -> Words:
     if layer.recurrent_profile:
         alone = layer.recurrent_profile[layer.remembers]
         numbers += f"; through the recurrence alone {_at_lags(alone)}"
-    return Words(caption + _marked(flow), f"{numbers}.")
+    return FigureText(caption + _marked(flow), f"{numbers}.")
 
 
-def _carousel_words(layer: LayerFlow) -> Words:
+def _carousel_words(layer: LayerFlow) -> FigureText:
     """The figure of `carousel` in words."""
     carry = "c" if layer.remembers == "c" else "z"
     names = (f"along {carry} alone", "through the gates alone", "along both")
@@ -446,20 +446,20 @@ def _carousel_words(layer: LayerFlow) -> Words:
         for name, shares in zip(names, layer.paths.values(), strict=True)
     ]
     caption = f"The ways that the gradient took back in time: {', '.join(names)}."
-    return Words(caption, "; ".join(parts) + ".")
+    return FigureText(caption, "; ".join(parts) + ".")
 
 
-def _time_constants_words(layer: LayerFlow) -> Words:
+def _time_constants_words(layer: LayerFlow) -> FigureText:
     """The figure of `time_constants` in words."""
     assert layer.time_constants is not None
     longest = layer.units_that_remember(-1)[:5]
     units = ", ".join(f"unit {u} {layer.time_constants[u]:.3g}" for u in longest)
     middle = np.quantile(layer.time_constants, 0.5, method="nearest")
     caption = "For how long each unit remembers: steps after which its carry alone leaves 1/e."
-    return Words(caption, f"Longest: {units}. Half of the units: {middle:.3g} or less.")
+    return FigureText(caption, f"Longest: {units}. Half of the units: {middle:.3g} or less.")
 
 
-def _singular_values_words(layer: LayerFlow) -> Words:
+def _singular_values_words(layer: LayerFlow) -> FigureText:
     """The figure of `singular_values` in words."""
     values = layer.singular_values
     largest, middle, smallest = (
@@ -471,15 +471,17 @@ def _singular_values_words(layer: LayerFlow) -> Words:
         f"At {len(values)} steps: the largest {largest}, the median {middle}, the smallest "
         f"{smallest}; {above:.0f} of {values.shape[1]} above 1."
     )
-    return Words(caption, numbers)
+    return FigureText(caption, numbers)
 
 
-def _lyapunov_words(found: Lyapunov) -> Words:
+def _lyapunov_words(found: Lyapunov) -> FigureText:
     """The figure of `lyapunov` in words."""
     first = ", ".join(f"{value:+.3g}" for value in found.exponents[:4])
     caption = "Lyapunov exponents, mean growth of small changes, as they settle along the run."
     if not np.isfinite(found.exponents[0]):
-        return Words(caption, f"After {found.steps[-1]} steps {first}: a change is gone at once.")
+        return FigureText(
+            caption, f"After {found.steps[-1]} steps {first}: a change is gone at once."
+        )
     meaning = "small changes grow"
     if not found.exponents[0] > 0:
         meaning = f"half of a small change is left after {found.half_life:.3g} steps"
@@ -487,10 +489,10 @@ def _lyapunov_words(found: Lyapunov) -> Words:
         f"After {found.steps[-1]} steps {first} per step: {meaning}. The first still moved by "
         f"{found.drift:.2g} in the second half."
     )
-    return Words(caption, numbers)
+    return FigureText(caption, numbers)
 
 
-def _gate_words(letter: str, found: Gate, history: GateHistory) -> Words:
+def _gate_words(letter: str, found: Gate, history: GateHistory) -> FigureText:
     """The figure of `gate_histogram` in words."""
     mean = "unknown" if np.isnan(found.mean) else f"{found.mean:+.3f}"
     numbers = (
@@ -500,16 +502,16 @@ def _gate_words(letter: str, found: Gate, history: GateHistory) -> Words:
     known = means[np.isfinite(means)]
     if known.size > 1 and history.edges[-1] <= 1:
         numbers += f" The mean moves between {known.min():+.2f} and {known.max():+.2f}."
-    return Words(f"Values of {letter} over time, all units and sequences.", numbers)
+    return FigureText(f"Values of {letter} over time, all units and sequences.", numbers)
 
 
-def _truncation_words(flow: Flow) -> Words:
+def _truncation_words(flow: Flow) -> FigureText:
     """The figure of `truncation_bias` in words."""
     bias, advised = flow.bias, flow.advice.truncation
     chosen = np.unique(np.linspace(0, len(bias.steps) - 1, 6).astype(int))
     some = ", ".join(f"{_number(bias.relative[k])} at K = {bias.steps[k]}" for k in chosen)
     caption = f"Relative bias over K.{_marked(flow)}"
-    return Words(caption, f"{some}; asked: below {advised.asked:.3g}.")
+    return FigureText(caption, f"{some}; asked: below {advised.asked:.3g}.")
 
 
 def _number(value: float) -> str:

@@ -28,7 +28,7 @@ DIRECT = {"add", "subtract", "negative", "multiply", "divide", "let"}
 
 
 @dataclass(frozen=True)
-class Term:
+class LinearTerm:
     """A gradient times numbers of the forward pass: base ⊙ sign · factors / divisors."""
 
     base: Node
@@ -36,7 +36,7 @@ class Term:
     factors: tuple[Node, ...] = ()
     divisors: tuple[Node, ...] = ()
 
-    def times(self, factor: Node) -> Term:
+    def times(self, factor: Node) -> LinearTerm:
         """The term, multiplied by a number of the forward pass."""
         sign, factors, divisors = self.sign, list(self.factors), list(self.divisors)
         waiting = [factor]
@@ -49,15 +49,15 @@ class Term:
                 waiting += node.operands
             elif node.value != 1:
                 factors.append(node)
-        return Term(self.base, sign, _in_order(factors), _in_order(divisors))
+        return LinearTerm(self.base, sign, _in_order(factors), _in_order(divisors))
 
-    def over(self, divisor: Node) -> Term:
+    def over(self, divisor: Node) -> LinearTerm:
         """The term, divided by a number of the forward pass."""
-        return Term(self.base, self.sign, self.factors, _in_order([*self.divisors, divisor]))
+        return LinearTerm(self.base, self.sign, self.factors, _in_order([*self.divisors, divisor]))
 
-    def negative(self) -> Term:
+    def negative(self) -> LinearTerm:
         """The term with the other sign."""
-        return Term(self.base, -self.sign, self.factors, self.divisors)
+        return LinearTerm(self.base, -self.sign, self.factors, self.divisors)
 
     @property
     def plain(self) -> bool:
@@ -92,14 +92,16 @@ class Gathered:
 
     def __init__(self, leaves: Iterable[Node], nodes: Iterable[Node]) -> None:
         self.linear = {node.number for node in leaves}
-        self._terms: dict[int, tuple[Term, ...]] = {n.number: (Term(n),) for n in leaves}
+        self._terms: dict[int, tuple[LinearTerm, ...]] = {
+            n.number: (LinearTerm(n),) for n in leaves
+        }
         for node in nodes:
             given = node.number in self.linear
             if not given and any(operand.number in self.linear for operand in node.operands):
                 self.linear.add(node.number)
                 self._terms[node.number] = self._gather(node)
 
-    def terms(self, node: Node) -> tuple[Term, ...]:
+    def terms(self, node: Node) -> tuple[LinearTerm, ...]:
         """Those whose sum a value is; none of what no gradient reaches."""
         return self._terms.get(node.number, ())
 
@@ -112,9 +114,9 @@ class Gathered:
         self._terms.setdefault(total.number, self._terms[node.number])
         return total
 
-    def _merged(self, node: Node) -> tuple[Term, ...]:
+    def _merged(self, node: Node) -> tuple[LinearTerm, ...]:
         """Terms of one gradient as one term, with the sum of their coefficients."""
-        same: dict[int, list[Term]] = defaultdict(list)
+        same: dict[int, list[LinearTerm]] = defaultdict(list)
         for term in self._terms[node.number]:
             same[term.base.number].append(term)
         found = []
@@ -122,10 +124,10 @@ class Gathered:
             if len(own) == 1 or own[0].base.shape != node.shape:
                 found += own
             else:
-                found.append(Term(own[0].base).times(_added([t.coefficient() for t in own])))
+                found.append(LinearTerm(own[0].base).times(_added([t.coefficient() for t in own])))
         return tuple(found)
 
-    def _gather(self, node: Node) -> tuple[Term, ...]:
+    def _gather(self, node: Node) -> tuple[LinearTerm, ...]:
         operands, there = node.operands, [o.number in self.linear for o in node.operands]
         if node.operation == "add":
             return tuple(term for own in operands for term in self._summand(node, own))
@@ -136,22 +138,22 @@ class Gathered:
             return tuple(term.negative() for term in self._terms[operands[0].number])
         if node.operation == "let":
             terms = self._merged(operands[0])
-            return terms if len(terms) == 1 else (Term(self.whole(operands[0])),)
+            return terms if len(terms) == 1 else (LinearTerm(self.whole(operands[0])),)
         if node.operation in ("multiply", "divide") and sum(there) == 1:
             at = there.index(True)
             own, other = operands[at], operands[1 - at]
             terms = self._merged(own)
-            one = terms[0] if len(terms) == 1 else Term(self.whole(own))
+            one = terms[0] if len(terms) == 1 else LinearTerm(self.whole(own))
             return (one.over(other) if node.operation == "divide" else one.times(other),)
         parts = [self.whole(operand) for operand in operands]
-        return (Term(node.graph.apply(node.operation, *parts, **dict(node.attributes))),)
+        return (LinearTerm(node.graph.apply(node.operation, *parts, **dict(node.attributes))),)
 
-    def _summand(self, node: Node, operand: Node) -> tuple[Term, ...]:
+    def _summand(self, node: Node, operand: Node) -> tuple[LinearTerm, ...]:
         if operand.number not in self.linear:  # a sum with what is 0
             return ()
         terms = self._terms[operand.number]
         same = operand.shape == node.shape
-        return terms if same else (Term(self.whole(operand)),)
+        return terms if same else (LinearTerm(self.whole(operand)),)
 
 
 def _with_joined_rows(nodes: list[Node]) -> list[Node]:
@@ -468,8 +470,8 @@ def _rows_of(matrix: Node) -> tuple[str, int] | None:
     return (str(matrix.name), 0) if matrix.operation == "parameter" else None
 
 
-def _as_term(base: Node, coefficient: Node) -> Term:
-    term = Term(base)
+def _as_term(base: Node, coefficient: Node) -> LinearTerm:
+    term = LinearTerm(base)
     if coefficient.operation == "divide":
         return term.times(coefficient.operands[0]).over(coefficient.operands[1])
     return term.times(coefficient)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from throughtime.equations.c_statements import PLAIN, Dialect, Statements
     from throughtime.equations.evaluation import Function, Values
     from throughtime.equations.graph import OPERATIONS, Graph, Node, reachable
-    from throughtime.equations.linear_step import Block, Carry, Edges, LinearStep
+    from throughtime.equations.linear_step import Carry, Edges, LinearStep, ProductBlock
     from throughtime.equations.live_example import LineCheck, LiveExample
     from throughtime.equations.operations import ELEMENTWISE
     from throughtime.equations.phases import (
@@ -58,7 +58,7 @@ else:
             "c_statements": "PLAIN Dialect Statements",
             "evaluation": "Function Values",
             "graph": "OPERATIONS Graph Node reachable",
-            "linear_step": "Block Carry Edges LinearStep",
+            "linear_step": "ProductBlock Carry Edges LinearStep",
             "live_example": "LineCheck LiveExample",
             "operations": "ELEMENTWISE",
             "phases": "NO_MOVES Phase StepProgram dense phase_from program",
@@ -78,7 +78,6 @@ __all__ = [
     "SINGLE",
     "TEXT",
     "BackwardPass",
-    "Block",
     "Carry",
     "Dialect",
     "Edges",
@@ -91,6 +90,7 @@ __all__ = [
     "LiveExample",
     "Node",
     "Phase",
+    "ProductBlock",
     "Site",
     "Statements",
     "StepInC",

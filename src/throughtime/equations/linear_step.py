@@ -206,7 +206,7 @@ class Carry:
 
 
 @dataclass(frozen=True)
-class Block:
+class ProductBlock:
     """A part of what a step sends back: rows of a matrix, times a coefficient, from one state.
 
     Attributes:
@@ -234,7 +234,7 @@ class Folded:
     """
 
     within: Mapping[str, tuple[tuple[str, Node], ...]]
-    before: Mapping[str, tuple[Block, ...]]
+    before: Mapping[str, tuple[ProductBlock, ...]]
 
 
 class LinearStep:
@@ -333,13 +333,15 @@ class LinearStep:
     def _ends(self, edges: Edges) -> list[Node]:
         return [*self.before[edges].values(), *self.frontier]
 
-    def _blocks(self, own: Gathered, full: Mapping[int, str], node: Node) -> list[Block] | None:
+    def _blocks(
+        self, own: Gathered, full: Mapping[int, str], node: Node
+    ) -> list[ProductBlock] | None:
         found = []
         for term in own.terms(node):
             if term.base.number in full:
                 if term.base.shape != node.shape:
                     return None
-                found.append(Block(full[term.base.number], term.coefficient()))
+                found.append(ProductBlock(full[term.base.number], term.coefficient()))
                 continue
             if term.base.operation != "matmul" or not term.plain:
                 return None
@@ -354,7 +356,7 @@ class LinearStep:
                     source = full.get(inner.base.number)
                     if source is None or inner.base.shape != piece.shape:
                         return None
-                    found.append(Block(source, inner.coefficient(), name, row))
+                    found.append(ProductBlock(source, inner.coefficient(), name, row))
                 row += piece.shape[0]
         return found
 

@@ -23,7 +23,7 @@ from throughtime import _engine
 from throughtime.arrays import Array, array_of
 from throughtime.cells import Cell, has_twin, input_gradient
 from throughtime.engine_settings import use_compiled
-from throughtime.equations import Block
+from throughtime.equations import ProductBlock
 from throughtime.gradient_flow.jacobians import Linear
 from throughtime.gradient_flow.lag_by_lag import (
     LagNorms,
@@ -100,7 +100,7 @@ class SentBack:
             rows of parameters that follow, (H, G, ·): row j of each.
     """
 
-    def __init__(self, step: FoldedStep, blocks: Sequence[Block]) -> None:
+    def __init__(self, step: FoldedStep, blocks: Sequence[ProductBlock]) -> None:
         one, self.step = step.one, step
         self.direct: dict[str, Array] = {}
         grouped: dict[str, list[tuple[Array, Array]]] = {}

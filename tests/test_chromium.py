@@ -127,10 +127,12 @@ def test_tables_sort_by_mouse_and_by_keyboard(browser, page):
 
 
 def test_words_sort_as_words_and_dashes_come_last(browser, tmp_path):
-    from throughtime.report.pages import Section, Table, write_page
+    from throughtime.report.pages import PageSection, Table, write_page
 
     rows = [("b 10", "–"), ("b 9", "1e-3"), ("a", "−2 %"), ("C", "1,000 ± 3")]
-    write_page(tmp_path / "p.html", "t", [Section("s", tables=[Table(("name", "value"), rows)])])
+    write_page(
+        tmp_path / "p.html", "t", [PageSection("s", tables=[Table(("name", "value"), rows)])]
+    )
     browser.open(tmp_path / "p.html")
     names = "[...document.querySelectorAll('tbody tr')].map(r => r.cells[0].textContent)"
     found = []

@@ -10,7 +10,7 @@ import throughtime as tt
 from report_examples import full_report
 from throughtime.cli import main
 from throughtime.report.figures import plot_sweep
-from throughtime.report.pages import Section, check_sections, distinct
+from throughtime.report.pages import PageSection, check_sections, distinct
 from training_examples import text, trainer
 
 pytest.importorskip("matplotlib")
@@ -55,7 +55,7 @@ def test_a_page_by_hand_can_say_it_too(tmp_path):
 
 
 def test_names_in_the_contents_are_distinct():
-    sections = [*check_sections(full_report(), "In float64"), Section("A sample")]
+    sections = [*check_sections(full_report(), "In float64"), PageSection("A sample")]
     sections += check_sections(full_report(), "In float32")
     names = distinct(sections)
     assert len(set(names)) == len(names)

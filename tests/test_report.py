@@ -24,7 +24,7 @@ from report_examples import (
 )
 from throughtime.cli import main
 from throughtime.report.check_figures import TENSORS_IN_LEGEND
-from throughtime.report.pages import Section, Table, write_page
+from throughtime.report.pages import PageSection, Table, write_page
 
 SCHEMA = json.loads(
     resources.files("throughtime.report").joinpath("schema.json").read_text("utf-8")
@@ -331,7 +331,7 @@ def test_long_names_are_short_in_a_legend():
 
 def test_what_a_stranger_wrote_is_text_and_no_markup(tmp_path):
     odd = Table(["<th>", "<script>"], [["<b>", "</script>"], ["<i>", "&"]], caption="<script>")
-    sections = [Section("<script>", notes=["<img src=x>"], tables=[odd])]
+    sections = [PageSection("<script>", notes=["<img src=x>"], tables=[odd])]
     write_page(tmp_path / "p.html", "<b>", sections)
     page = Reader((tmp_path / "p.html").read_text(encoding="utf-8"))
     assert len(page.of("script")) == 1  # the page's own
@@ -341,13 +341,13 @@ def test_what_a_stranger_wrote_is_text_and_no_markup(tmp_path):
 
 def test_only_a_page_with_something_to_sort_has_a_script(tmp_path):
     for rows, scripts in (([], 0), ([["1"]], 0), ([["1"], ["2"]], 1)):
-        write_page(tmp_path / "p.html", "t", [Section("s", tables=[Table(["a"], rows)])])
+        write_page(tmp_path / "p.html", "t", [PageSection("s", tables=[Table(["a"], rows)])])
         page = Reader((tmp_path / "p.html").read_text(encoding="utf-8"))
         assert len(page.of("script")) == scripts
 
 
 def test_sections_are_listed_where_there_are_many(tmp_path):
-    sections = [Section(f"part {k}", status="agree" if k else "") for k in range(3)]
+    sections = [PageSection(f"part {k}", status="agree" if k else "") for k in range(3)]
     write_page(tmp_path / "p.html", "t", sections)
     page = Reader((tmp_path / "p.html").read_text(encoding="utf-8"))
     targets = [a["href"][1:] for a in page.of("a")]

@@ -15,7 +15,7 @@ from throughtime.cli.demo_lstm import MISTAKES, faulty_lstm
 from throughtime.report.figures import plot_training
 from throughtime.report.pages import (
     Figure,
-    Section,
+    PageSection,
     Table,
     check_sections,
     flow_sections,
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
             "carousel is cut does not show.",
         ),
         *flow_sections(flowing, "Where the trained network's gradient goes"),
-        Section("A sample of the model", preformatted=generated),
+        PageSection("A sample of the model", preformatted=generated),
     ]
     about = {"command": options.command_line, "data": "the source of Python's standard library"}
     write_page(options.html, "throughtime: a demonstration", sections, about)
@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if accused or faulty.verdict != "disagree" or not named else 0
 
 
-def _train(text: Text, seconds: float) -> tuple[Trainer, Section]:
+def _train(text: Text, seconds: float) -> tuple[Trainer, PageSection]:
     """Trains, prints the results, and returns them as a section of the page."""
     trainer = Trainer(text, SETTINGS)
     classes = len(trainer.vocabulary)
@@ -157,7 +157,7 @@ def _train(text: Text, seconds: float) -> tuple[Trainer, Section]:
     )
     table = Table(("model", "held-out bits a character"), rows)
     title = "An LSTM learns the source of Python's standard library"
-    return trainer, Section(title, f"{words}. {done}.", tables=[table], figures=[figure])
+    return trainer, PageSection(title, f"{words}. {done}.", tables=[table], figures=[figure])
 
 
 def _flow(trainer: Trainer) -> Flow:

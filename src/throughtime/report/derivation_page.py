@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from throughtime.cells import CellDerivation
 from throughtime.equations import TEXT, LineCheck, Writer
-from throughtime.report.pages import Section, Table, write_page
+from throughtime.report.pages import PageSection, Table, write_page
 
 HOW = (
     "Three steps of one sequence, with numbers drawn at random. The value of each line is its "
@@ -32,17 +32,17 @@ def derivation_page(
     write_page(path, f"The backward pass of {derivation.name}", [*_sections(derivation)], about)
 
 
-def _sections(derivation: CellDerivation) -> Iterator[Section]:
+def _sections(derivation: CellDerivation) -> Iterator[PageSection]:
     forward, _, backward = derivation.text.partition("\n\n")
     notes = [derivation.note] if derivation.note else []
     for part in (forward, backward):
         title, _, lines = part.strip("\n").partition("\n")
-        yield Section(title, preformatted=lines, notes=notes)
+        yield PageSection(title, preformatted=lines, notes=notes)
         notes = []
     seen = {_verdict(check) for check in derivation.checks}
     status = next(word for word in ("disagree", "agree", "unresolved") if word in seen)
-    yield Section("Each line beside its number", HOW, status, [_table(derivation)])
-    yield Section("As NumPy functions, which run", preformatted=derivation.numpy)
+    yield PageSection("Each line beside its number", HOW, status, [_table(derivation)])
+    yield PageSection("As NumPy functions, which run", preformatted=derivation.numpy)
 
 
 def _table(derivation: CellDerivation) -> Table:

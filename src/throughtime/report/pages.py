@@ -95,7 +95,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A heading, a paragraph, tables and figures.
 
     Attributes:
@@ -118,7 +118,7 @@ class Section:
 def write_page(
     path: str | os.PathLike[str],
     title: str,
-    sections: Sequence[Section],
+    sections: Sequence[PageSection],
     about: Mapping[str, str] | None = None,
 ) -> None:
     """Writes sections as one page.
@@ -157,7 +157,7 @@ def _written() -> dict[str, str]:
     return {"written": f"{when}, throughtime {version}"}
 
 
-def distinct(sections: Sequence[Section]) -> list[str]:
+def distinct(sections: Sequence[PageSection]) -> list[str]:
     """Titles for a list of contents: one that occurs again says which verdict it belongs to."""
     titles, found, verdict = [section.title for section in sections], [], ""
     for section in sections:
@@ -187,36 +187,36 @@ def check_page(
     write_page(path, "Gradient check", [*check_sections(report, "Is the gradient right?")], about)
 
 
-def check_sections(report: Report, title: str, lead: str = "") -> Iterator[Section]:
+def check_sections(report: Report, title: str, lead: str = "") -> Iterator[PageSection]:
     """A check as sections: the verdict, then the reasons, then everything that was seen."""
     said = [lead, f"{report.headline()}.", f"{report.circumstances()}."]
     notes = [*report.notes, *([f"To resolve it: {report.remedy}."] if report.remedy else [])]
     words = " ".join(part for part in said if part)
-    yield Section(title, words, report.verdict, list(_of_tensors(report)), notes=notes)
+    yield PageSection(title, words, report.verdict, list(_of_tensors(report)), notes=notes)
     leads = report.lines is not None and report.lines.leads
     yield from _which_line(report) if leads else ()
     yield from _why(report)
     yield from () if leads else _which_line(report)
     points, figures = list(_points(report)), list(_check_figures(report))
     if points or figures:
-        yield Section("What was seen", tables=points, figures=figures)
+        yield PageSection("What was seen", tables=points, figures=figures)
     yield from _located(report)
 
 
-def _why(report: Report) -> Iterator[Section]:
+def _why(report: Report) -> Iterator[PageSection]:
     """A section for each cause: what is wrong, what to change, and the evidence."""
     for number, cause in enumerate(report.causes, start=1):
         name = f"{cause.fault}, confidence {cause.confidence:.0%}"
         more = f"More: throughtime explain fault {cause.fault}"
         notes = [*cause.evidence, *explained_part(cause, number), more]
-        yield Section(f"Why: {name}", f"{cause.statement} {cause.change}", notes=notes)
+        yield PageSection(f"Why: {name}", f"{cause.statement} {cause.change}", notes=notes)
 
 
-def _which_line(report: Report) -> Iterator[Section]:
+def _which_line(report: Report) -> Iterator[PageSection]:
     """The source of the functions that compute the gradient, with what is known of each line."""
     if (found := report.lines) is not None:
         notes = [found.next] if found.next else []
-        yield Section("Which line", found.summary, notes=notes, source=found.lines)
+        yield PageSection("Which line", found.summary, notes=notes, source=found.lines)
 
 
 def _of_tensors(report: Report) -> Iterator[Table]:
@@ -250,7 +250,7 @@ def _points(report: Report) -> Iterator[Table]:
     yield Table(headings[:shown], [row[:shown] for row in rows], 2, caption)
 
 
-def _located(report: Report) -> Iterator[Section]:
+def _located(report: Report) -> Iterator[PageSection]:
     """The wrong entries, which come last since there may be many."""
     wrong = [(name, entry) for name, tensor in report.tensors.items() for entry in tensor.wrong]
     if not wrong:
@@ -266,7 +266,7 @@ def _located(report: Report) -> Iterator[Section]:
     ]
     caption = f"The first {ENTRIES_SHOWN} of {len(wrong)}" if len(wrong) > ENTRIES_SHOWN else ""
     table = Table(("tensor", "entry", "gradient", "numerical"), rows, None, caption)
-    yield Section("Entries located as wrong", tables=[table])
+    yield PageSection("Entries located as wrong", tables=[table])
 
 
 def _check_figures(report: Report) -> Iterator[Figure]:
@@ -311,7 +311,7 @@ def flow_page(
     write_page(path, title, sections, about)
 
 
-def flow_sections(flow: Flow, title: str, lead: str = "") -> Iterator[Section]:
+def flow_sections(flow: Flow, title: str, lead: str = "") -> Iterator[PageSection]:
     """A flow as sections: verdict, advice and lags; then each layer; then truncation and shares."""
     said = [lead, f"{flow.verdict.upper()}: {flow.reason}.", f"{circumstances(flow)}."]
     lags = [
@@ -319,12 +319,12 @@ def flow_sections(flow: Flow, title: str, lead: str = "") -> Iterator[Section]:
         Figure.of(lag_profile(flow), _profile_words(flow, flow.top)),
     ]
     notes = [*flow.advice.sentences, *flow.notes]
-    yield Section(title, " ".join(filter(None, said)), flow.verdict, figures=lags, notes=notes)
+    yield PageSection(title, " ".join(filter(None, said)), flow.verdict, figures=lags, notes=notes)
     for number in sorted(flow.layers, reverse=True):
         yield _layer_section(flow, number)
     yield _truncation_section(flow)
     rows = share_rows(flow)
-    yield Section(
+    yield PageSection(
         "Which past step teaches which weight",
         "A share is what the gradient through these lags adds along the whole gradient: shares "
         "add up to 1, and one that pulls the other way is negative.",
@@ -332,7 +332,7 @@ def flow_sections(flow: Flow, title: str, lead: str = "") -> Iterator[Section]:
     )
 
 
-def _layer_section(flow: Flow, number: int) -> Section:
+def _layer_section(flow: Flow, number: int) -> PageSection:
     """One recurrent layer: its facts, its table by lag, its figures."""
     layer = flow.layers[number]
     way = ", backwards" if layer.backwards else ""
@@ -342,7 +342,7 @@ def _layer_section(flow: Flow, number: int) -> Section:
     figures = [*_layer_figures(flow, number, layer)] if drawn else []
     more = [] if drawn else [f"Figures are shown of the {LAYERS_DRAWN} layers nearest to the loss."]
     table = _by_lag(layer, flow.max_lag)
-    return Section(name, lead, layer.verdict, [table], figures, notes=[*facts(layer), *more])
+    return PageSection(name, lead, layer.verdict, [table], figures, notes=[*facts(layer), *more])
 
 
 def _by_lag(layer: LayerFlow, max_lag: int) -> Table:
@@ -376,7 +376,7 @@ def _layer_figures(flow: Flow, number: int, layer: LayerFlow) -> Iterator[Figure
         yield Figure.of(figure, _gate_words(gate, layer.gates[gate], history))
 
 
-def _truncation_section(flow: Flow) -> Section:
+def _truncation_section(flow: Flow) -> PageSection:
     bias, advised = flow.bias, flow.advice.truncation
     steps = np.unique(np.linspace(0, len(bias.steps) - 1, 24).astype(int))
     if advised.steps in bias.steps:  # the row that matters
@@ -397,7 +397,7 @@ def _truncation_section(flow: Flow) -> Section:
     )
     table = Table(headings, rows, caption="Bias of a gradient truncated at K steps")
     figure = Figure.of(truncation_bias(flow), _truncation_words(flow))
-    return Section("What truncation gives up", lead, tables=[table], figures=[figure])
+    return PageSection("What truncation gives up", lead, tables=[table], figures=[figure])
 
 
 class FigureText(NamedTuple):

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         whole_step,
     )
     from throughtime.cells.derived import CellDefinition, DerivedCell, cell
-    from throughtime.cells.step_comparison import StepComparison, StepEdit
+    from throughtime.cells.step_comparison import LineCorrection, StepComparison
     from throughtime.cells.step_equations import StepEquations
 else:
     __getattr__ = door(
@@ -60,7 +60,7 @@ else:
         {
             "derivation": "WINDOW CellDerivation cell_in_c derive offsets whole_step",
             "derived": "CellDefinition DerivedCell cell",
-            "step_comparison": "StepComparison StepEdit",
+            "step_comparison": "StepComparison LineCorrection",
             "step_equations": "StepEquations",
         },
     )
@@ -79,6 +79,7 @@ __all__ = [
     "Columns",
     "DerivedCell",
     "GateSpec",
+    "LineCorrection",
     "LocalGradients",
     "OptionSpec",
     "ParameterSpec",
@@ -86,7 +87,6 @@ __all__ = [
     "State",
     "StateSpec",
     "StepComparison",
-    "StepEdit",
     "StepEquations",
     "Tape",
     "active_steps",

@@ -29,7 +29,7 @@ MOST_TRIES = 20_000  # edits and sets of them that are tried
 
 
 @dataclass(frozen=True)
-class StepEdit:
+class LineCorrection:
     """A line of the derived step, and what it would have to be.
 
     Attributes:
@@ -55,7 +55,7 @@ class StepComparison:
     """
 
     differences: dict[str, float]
-    edits: tuple[StepEdit, ...] = ()
+    edits: tuple[LineCorrection, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -112,7 +112,7 @@ def compare_step(
         name: max(_apart(own[name], r[name]) for own, r in zip(seen, right, strict=True))
         for name in seen[0]
     }
-    edits: tuple[StepEdit, ...] = ()
+    edits: tuple[LineCorrection, ...] = ()
     if max(differences.values()) > SAME:
         edits = _explained(step, points, seen)
     return StepComparison(differences, edits)
@@ -224,10 +224,10 @@ def _apart(a: Array, b: Array) -> float:
 
 def _explained(
     step: DerivedStep, points: Sequence[Mapping[str, Any]], seen: Sequence[Mapping[str, Array]]
-) -> tuple[StepEdit, ...]:
+) -> tuple[LineCorrection, ...]:
     """The fewest edits with which the derived step gives what was seen."""
     first, tries = len(_agreeing(step, step.tree, points, seen)), 0
-    level: list[tuple[list[ast.stmt], tuple[StepEdit, ...], int]] = [(step.tree, (), first)]
+    level: list[tuple[list[ast.stmt], tuple[LineCorrection, ...], int]] = [(step.tree, (), first)]
     for _ in range(MOST_EDITS):
         found = []
         for tree, made, agree in level:
@@ -265,7 +265,7 @@ def _agreeing(
 
 def edits_of(
     tree: Sequence[ast.stmt], point: Mapping[str, Any]
-) -> Iterator[tuple[list[ast.stmt], StepEdit]]:
+) -> Iterator[tuple[list[ast.stmt], LineCorrection]]:
     """Every small edit of one line."""
     shapes = {n: np.shape(v) for n, v in point.items() if isinstance(v, np.ndarray)}
     for number, line in enumerate(tree):
@@ -281,7 +281,10 @@ def edits_of(
             if text not in already:
                 already.add(text)
                 body = [*tree[:number], edited, *tree[number + 1 :]]
-                yield [ast.fix_missing_locations(node) for node in body], StepEdit(written, text)
+                yield (
+                    [ast.fix_missing_locations(node) for node in body],
+                    LineCorrection(written, text),
+                )
         target = line.targets[0] if isinstance(line, ast.Assign) else line.target
         if isinstance(target, ast.Name):  # so that later lines may use it in place of another
             shapes.setdefault(target.id, _shape_after(tree[: number + 1], point, target.id))

@@ -9,7 +9,7 @@ from throughtime.codegen.cache import Unavailable
 from throughtime.codegen.compiler import SETTING, library, say
 from throughtime.codegen.places import Function, of_input
 from throughtime.codegen.plan import Plan, Product, Stage, plain, size
-from throughtime.codegen.source import Loop, Source, SourceWriter
+from throughtime.codegen.source import CellSource, Loop, SourceWriter
 from throughtime.codegen.sums import Sums
 from throughtime.codegen.tolerances import OF_A_FUNCTION, WORK_OF_A_THREAD
 
@@ -18,6 +18,7 @@ __all__ = [
     "SETTING",
     "WORK_OF_A_THREAD",
     "CellInC",
+    "CellSource",
     "DenseInC",
     "EmbeddingInC",
     "Function",
@@ -27,7 +28,6 @@ __all__ = [
     "Plan",
     "Product",
     "ProgramInC",
-    "Source",
     "SourceWriter",
     "Stage",
     "Sums",

@@ -48,7 +48,7 @@ class Loop:
 
 
 @dataclass
-class Source:
+class CellSource:
     """The source of a cell.
 
     Attributes:
@@ -85,7 +85,7 @@ class SourceWriter:
         self.dialect = Dialect(real, "f" if single else "", FUNCTIONS, lanes=True)
         self.words = CNames(backward)
 
-    def source(self) -> Source:
+    def source(self) -> CellSource:
         """The source, and what its functions take."""
         forward, forward_code = self._forward()
         backward, backward_code = self._backward()
@@ -95,7 +95,7 @@ class SourceWriter:
         about = f"/* {self.name}: compiled from its equations; {self.dialect.real}. */\n"
         parts = [*forward_code, *backward_code, *parameters.code, *everything.code]
         text = "\n\n".join([about + preamble(self.dtype), *parts]) + "\n"
-        return Source(text, forward, backward, parameters, everything)
+        return CellSource(text, forward, backward, parameters, everything)
 
     # --- forward ---
 

@@ -51,7 +51,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Source:
+class TrainingText:
     """The text of a run, by the names of its files, its SHA-256 and its length."""
 
     files: tuple[str, ...]
@@ -91,7 +91,7 @@ class Checkpoint:
     state: Mapping[str, Array]
     position: Position
     plan: Plan
-    source: Source
+    source: TrainingText
     history: list[Record] = field(default_factory=list)
     recent: list[float] = field(default_factory=list)  # losses since the last validation
     launch: Launch = field(default_factory=Launch)
@@ -185,7 +185,7 @@ def _decode(tensors: dict[str, Array], metadata: Mapping[str, str]) -> Checkpoin
         _part(tensors, "state/"),
         _record(Position, metadata, "place"),
         _record(Plan, metadata, "plan"),
-        _record(Source, metadata, "source"),
+        _record(TrainingText, metadata, "source"),
         _history(tensors),
         _recent(tensors),
         _record(Launch, metadata, "launch") if "launch" in metadata else Launch(),

@@ -20,7 +20,7 @@ from throughtime.training.checkpoint import (
     Checkpoint,
     Position,
     Record,
-    Source,
+    TrainingText,
     load_together,
     save,
 )
@@ -394,7 +394,7 @@ class Trainer:
             state=self.processes.whole(self.state, self.settings.batch),
             position=Position(self.updates, self.epoch, self.window, self.seconds),
             plan=self.plan,
-            source=Source(self.text.files, self.text.sha256, len(self.text)),
+            source=TrainingText(self.text.files, self.text.sha256, len(self.text)),
             history=self.history,
             recent=self.recent,
             launch=self.processes.launch,

@@ -49,7 +49,7 @@ class Given(NamedTuple):
     y: Array
 
 
-class Sizes(NamedTuple):
+class LayoutSizes(NamedTuple):
     """Of a network: inputs I (classes, below an embedding), outputs O, and of its states."""
 
     inputs: int
@@ -91,7 +91,7 @@ class Network:
         if layout.fixed_head is not None:
             head = np.asarray(layout.fixed_head[0])
         outputs = layout.first_units or (size if head is None else len(head))
-        self.sizes = Sizes(inputs, outputs, layout.layers, size, units)
+        self.sizes = LayoutSizes(inputs, outputs, layout.layers, size, units)
         given = [len(a) for b, a in blocks.items() if b.layer == START and a.ndim > 1]
         given += [1 for b, a in blocks.items() if b.layer == START and a.ndim == 1]
         self.sequences = given[0] if given else None
@@ -197,7 +197,7 @@ class Way:
     targets: str
     states: bool = False
 
-    def points(self, sizes: Sizes) -> int:
+    def points(self, sizes: LayoutSizes) -> int:
         """How many losses a step takes, a few more than there are unknown numbers."""
         unknown = 0
         if self.inputs == "numbers":
@@ -206,7 +206,7 @@ class Way:
             unknown += self.sequences * sizes.outputs + 1
         return unknown + SPARE_POINTS if self.inputs == "classes" else self._enough(unknown)
 
-    def points_of_states(self, sizes: Sizes) -> int:
+    def points_of_states(self, sizes: LayoutSizes) -> int:
         """How many it takes to find initial states without inputs."""
         each = sizes.outputs + sizes.layers * (sizes.h + sizes.c)
         return self._enough(self.sequences * each + 1)
@@ -237,7 +237,7 @@ class Recovery:
     _errors: list[list[float]] = field(default_factory=list)  # by point, then by step
 
     @property
-    def sizes(self) -> Sizes:
+    def sizes(self) -> LayoutSizes:
         """Of the network."""
         return self.network.sizes
 
@@ -549,7 +549,7 @@ class Sight(NamedTuple):
         return int(self.columns.shape[1])
 
 
-def _as_start(flat: Array, sizes: Sizes) -> Start:
+def _as_start(flat: Array, sizes: LayoutSizes) -> Start:
     """Initial states from one row of numbers for each sequence."""
     split = sizes.layers * sizes.h
     h = flat[:, :split].reshape(len(flat), sizes.layers, sizes.h)

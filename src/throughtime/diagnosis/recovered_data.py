@@ -59,7 +59,7 @@ class LayoutSizes(NamedTuple):
     c: int
 
 
-class Network:
+class RecoveredNetwork:
     """The network that a layout describes, at the drawn points, one step at a time.
 
     Args:
@@ -228,7 +228,7 @@ class Recovery:
         start: the initial states.
     """
 
-    network: Network
+    network: RecoveredNetwork
     loss: Loss
     way: Way
     given: list[Given] = field(default_factory=list)
@@ -291,7 +291,7 @@ class Recovery:
         found: Array | None = None
         recurrent = isinstance(self.network.layout.cell, RNN)  # no state matters but through U
         for without in ("lowest W",) if recurrent else ("WU", "lowest W"):
-            network = Network(self.network.layout, self.network.losses, without)
+            network = RecoveredNetwork(self.network.layout, self.network.losses, without)
             here = StatesAlone(network, self.loss, self.way, known=found)
             points = self.way.points_of_states(self.sizes)
             measured = network.losses.losses(1, points, network.zero)

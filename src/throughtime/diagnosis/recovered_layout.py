@@ -27,7 +27,7 @@ from throughtime.diagnosis.mutants.arrangements import arrangements
 from throughtime.diagnosis.mutants.layout import VARIANTS, Layout
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.readings import Readings
-from throughtime.diagnosis.recovered_data import Network, Recovery, Way
+from throughtime.diagnosis.recovered_data import RecoveredNetwork, Recovery, Way
 from throughtime.diagnosis.single_step_losses import SingleStep
 from throughtime.diagnosis.tolerances import (
     COARSE_EPSILON,
@@ -231,7 +231,7 @@ class LayoutSearch:
     def _starts_at_zero(self, one: Supposed) -> bool:
         """Whether a step without inputs is what it is where no initial state is unknown."""
         try:
-            network = Network(one.layout, self.losses, "lowest W")
+            network = RecoveredNetwork(one.layout, self.losses, "lowest W")
             points = network.sizes.outputs + 2 + SPARE_POINTS
             measured = self.losses.losses(1, points, network.zero)
             outputs = network.without_inputs(points, network.sequences or 1)
@@ -261,7 +261,7 @@ class LayoutSearch:
     def _allowed(
         self, layout: Layout, without: str, unusual: bool, drive: Drive | None
     ) -> Iterator[Supposed]:
-        network = Network(layout, self.losses, without, drive)
+        network = RecoveredNetwork(layout, self.losses, without, drive)
         key = (layout.cell, layout.squash, layout.first_units, network.shown, unusual)
         if key not in self.known:
             self.known[key] = list(self._read(network, unusual))
@@ -271,7 +271,7 @@ class LayoutSearch:
             yield Supposed(used, loss, network.sequences, varied, weight)
 
     def _read(
-        self, network: Network, unusual: bool
+        self, network: RecoveredNetwork, unusual: bool
     ) -> Iterator[tuple[Loss, float | None, bool, Array | None]]:
         """Losses, weights of their terms, whether anything shows, and a head beside parameters."""
         alone = network.sizes.outputs == 1
@@ -300,20 +300,20 @@ class LayoutSearch:
             for loss, head in self._outside(network):
                 yield loss, None, True, head
 
-    def _moves(self, network: Network) -> bool:
+    def _moves(self, network: RecoveredNetwork) -> bool:
         """Whether the losses differ from point to point where the network is driven."""
         measured = self.losses.losses(1, POINTS_THAT_MOVE, network.zero)
         least = LEAST_DRIVEN * np.sqrt(self.losses.tolerance) * np.abs(measured).max()
         return bool(np.ptp(measured) > least)
 
-    def _first_step(self, network: Network, points: int, B: int) -> tuple[Array, Array]:
+    def _first_step(self, network: RecoveredNetwork, points: int, B: int) -> tuple[Array, Array]:
         """Outputs (S, K, B, O) and losses (S, K), of which the sums over S belong together."""
         if network.drive is not None:
             return network.driven(points, B)
         measured = self.losses.losses(1, points, network.zero)
         return network.without_inputs(points, B)[None], measured[None]
 
-    def _outside(self, network: Network) -> Iterator[tuple[Loss, Array]]:
+    def _outside(self, network: RecoveredNetwork) -> Iterator[tuple[Loss, Array]]:
         """Squared errors of a linear head that is no parameter, with its matrix.
 
         They are hᵀAh − 2bᵀh + c, so that any V with VᵀV = A will do; an output with no weights
@@ -414,7 +414,7 @@ class LayoutSearch:
         if self.recoveries >= MOST_RECOVERIES:
             return None
         self.recoveries += 1
-        network = Network(one.layout, self.losses)
+        network = RecoveredNetwork(one.layout, self.losses)
         if not self.losses.affordable(self.steps * way.points(network.sizes)):
             return None
         most = MOST_DESCENTS if one.shown and not way.states else MOST_BLIND_DESCENTS
@@ -445,7 +445,7 @@ class LayoutSearch:
         if not one.shown:
             yield from every
             return
-        network = Network(layout, self.losses, without="WU")
+        network = RecoveredNetwork(layout, self.losses, without="WU")
         B, seen = first.way.sequences, []
         points = B * network.sizes.outputs + 2 + SPARE_POINTS
         measured = self.losses.losses(2, points, network.zero)

@@ -15,7 +15,7 @@ from throughtime.diagnosis.example_networks import (
     GRU,
     LSTM,
     RNN,
-    Network,
+    ExampleNetwork,
     Projected,
     TwoDirections,
     TwoLayers,
@@ -81,7 +81,7 @@ def test_the_example_is_wrong_as_the_page_says_and_right_agrees(name):
     if name in OF_THE_NUMBERS:
         return
     wrong, right = space["Wrong"], space["Right"]
-    assert issubclass(wrong, Network)
+    assert issubclass(wrong, ExampleNetwork)
     assert right().agrees()
     if name not in TWO_CALLS:
         assert not wrong().agrees()

@@ -26,7 +26,7 @@ Gradient = dict[str, Array]
 Step = dict[str, Array]
 
 
-class Network:
+class ExampleNetwork:
     """What the cells share: data, head, loss, the backward pass, and a numerical gradient.
 
     Args:
@@ -215,7 +215,7 @@ class Network:
         return g, n
 
 
-class RNN(Network):
+class RNN(ExampleNetwork):
     """h_t = tanh(W x_t + U h_{t−1} + b)."""
 
     cell: ClassVar = cells.RNN(I, H)
@@ -230,7 +230,7 @@ class RNN(Network):
         return np.asarray(dh * (1 - step["h"] ** 2))
 
 
-class LSTM(Network):
+class LSTM(ExampleNetwork):
     """c_t = i ⊙ a + f ⊙ c_{t−1}, h_t = o ⊙ tanh c_t; blocks of rows i, f, a, o."""
 
     cell: ClassVar = cells.LSTM(I, H)
@@ -288,7 +288,7 @@ class Projected(LSTM):
         return self.tape[t]["m"]
 
 
-class GRU(Network):
+class GRU(ExampleNetwork):
     """h_t = (1 − z) ⊙ n + z ⊙ h_{t−1}, n = tanh(W x + b + r ⊙ U h_{t−1}); rows r, z, n."""
 
     cell: ClassVar = cells.GRU(I, H)

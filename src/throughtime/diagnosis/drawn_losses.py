@@ -31,7 +31,7 @@ class TooExpensive(Exception):
     """More evaluations would be needed than may be spent."""
 
 
-class Setting(NamedTuple):
+class BlockSetting(NamedTuple):
     """What a block is put to at a point: one number, or multiples of one row.
 
     Attributes:
@@ -70,14 +70,14 @@ class Mask(NamedTuple):
 
     entries: Mapping[str, Array]
     key: bytes
-    settings: tuple[Setting, ...] = ()
+    settings: tuple[BlockSetting, ...] = ()
 
     @classmethod
     def of(
         cls,
         places: Iterable[BlockPlace],
         shapes: Mapping[str, Shape],
-        settings: tuple[Setting, ...] = (),
+        settings: tuple[BlockSetting, ...] = (),
     ) -> Mask:
         """The entries of some blocks, and the settings of others."""
         found = {name: np.zeros(shape, bool) for name, shape in shapes.items()}

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.drawn_losses import Setting
+from throughtime.diagnosis.drawn_losses import BlockSetting
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, Cell
 from throughtime.diagnosis.mutants.model import Block, BlockPlace
 from throughtime.diagnosis.tolerances import CLOSED_GATE, FAR_INPUT
@@ -86,7 +86,7 @@ def zeroed(drive: Drive, cell: Cell, block: Block) -> bool:
 
 def settings(
     drive: Drive, cell: Cell, places: Mapping[Block, BlockPlace], widths: Mapping[Block, int]
-) -> tuple[Setting, ...]:
+) -> tuple[BlockSetting, ...]:
     """What the blocks that drive are put to.
 
     Args:
@@ -113,21 +113,21 @@ def settings(
             continue
         gate, along = cell.gates[block.gate], _row(drive, widths[block])
         if gate == CANDIDATES[type(cell).__name__]:
-            found.append(Setting(place, FAR_INPUT, along, patterned=True))
+            found.append(BlockSetting(place, FAR_INPUT, along, patterned=True))
         elif gate in closing:
-            found.append(Setting(place, closing[gate] * drive.sign * FAR_INPUT, along))
+            found.append(BlockSetting(place, closing[gate] * drive.sign * FAR_INPUT, along))
     return tuple(found)
 
 
 def _by_biases(
     places: Mapping[Block, BlockPlace], closing: Mapping[str, float], cell: Cell
-) -> Iterator[Setting]:
+) -> Iterator[BlockSetting]:
     closed = set()
     for block, place in places.items():
         gated = block.layer >= 0 and block.kind in "bc"
         if gated and cell.gates[block.gate] in closing and block[::2] not in closed:
             closed.add(block[::2])
-            yield Setting(place, -closing[cell.gates[block.gate]] * CLOSED_GATE)
+            yield BlockSetting(place, -closing[cell.gates[block.gate]] * CLOSED_GATE)
     if not closed:
         raise ValueError("no bias that closes a gate")
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.drawn_losses import DrawnLosses, Mask, Setting, Start
+from throughtime.diagnosis.drawn_losses import BlockSetting, DrawnLosses, Mask, Start
 from throughtime.diagnosis.driven_points import Drive, driving_input, settings, zeroed
 from throughtime.diagnosis.errors_of_targets import InTargets
 from throughtime.diagnosis.mutants.cells import LSTM, RNN, Weights, forward
@@ -98,7 +98,7 @@ class RecoveredNetwork:
         places = placement.places
         gone = {b for b in places if b.kind in without and not (lowest and b.layer)}
         self.zero = Mask.of([places[b] for b in gone], losses.shapes) if without else None
-        put: tuple[Setting, ...] = ()
+        put: tuple[BlockSetting, ...] = ()
         if drive is not None:
             gone = {b for b in places if b.layer >= 0 and zeroed(drive, layout.cell, b)}
             widths = {b: blocks[b].shape[1] for b in places if b[:2] == (0, "W")}

@@ -24,7 +24,7 @@ from throughtime.diagnosis.mutants.interventions import Intervention, Mutation
 from throughtime.diagnosis.mutants.model import Blocks, Model
 from throughtime.diagnosis.mutants.postprocessing import FoundFault
 from throughtime.diagnosis.mutants.search import as_found, mutations, seen_of
-from throughtime.diagnosis.simple_network import Seen, SimpleNetwork, read
+from throughtime.diagnosis.simple_network import LengthObservation, SimpleNetwork, read
 from throughtime.diagnosis.tolerances import (
     FINEST_PREDICTION,
     LONGEST_READ,
@@ -79,7 +79,7 @@ def predicted(study: Study, longest: int) -> Prediction | None:
 def _of_network(study: Study, network: SimpleNetwork, longest: int) -> Prediction | None:
     if longest >= LONGEST_READ:
         return None
-    seen: dict[int, Seen] = {}
+    seen: dict[int, LengthObservation] = {}
     for steps in (longest + 1, longest + 2):
         here = network.at(steps)
         if here is not None:
@@ -141,15 +141,15 @@ def _another_forward_pass(network: SimpleNetwork, longest: int) -> Prediction | 
 ARTICLE = {"RNN": "an", "LSTM": "an", "GRU": "a"}
 
 
-def _tolerance(seen: Seen) -> float:
+def _tolerance(seen: LengthObservation) -> float:
     return max(FINEST_PREDICTION, PREDICTED_WITHIN * seen.precision)
 
 
-def _right(seen: Seen) -> bool:
+def _right(seen: LengthObservation) -> bool:
     return _equal(seen, seen.model.data_gradient())
 
 
-def _equal(seen: Seen, blocks: Blocks) -> bool:
+def _equal(seen: LengthObservation, blocks: Blocks) -> bool:
     tested = seen_of(seen.model, seen.gradient, _tolerance(seen))
     return all(tested.equal(g, blocks[block]) for block, g in tested.blocks.items())
 
@@ -157,7 +157,9 @@ def _equal(seen: Seen, blocks: Blocks) -> bool:
 Way = tuple[Mutation, ...]
 
 
-def _singly(network: SimpleNetwork, wrong: Mapping[int, Seen], longest: int) -> list[FoundFault]:
+def _singly(
+    network: SimpleNetwork, wrong: Mapping[int, LengthObservation], longest: int
+) -> list[FoundFault]:
     """The faults that predict the gradient at every length, each in its first way that does."""
     held: dict[str, set[str]] | None = None
     for seen in wrong.values():
@@ -177,12 +179,12 @@ def _singly(network: SimpleNetwork, wrong: Mapping[int, Seen], longest: int) -> 
     return list(found.values())
 
 
-def _holds(seen: Seen, way: Way) -> bool:
+def _holds(seen: LengthObservation, way: Way) -> bool:
     return _equal(seen, seen.model.data_gradient(way))
 
 
 def _in_pairs(
-    study: Study, network: SimpleNetwork, wrong: Mapping[int, Seen], longest: int
+    study: Study, network: SimpleNetwork, wrong: Mapping[int, LengthObservation], longest: int
 ) -> list[Match]:
     """The sets of faults that predict the gradient at every length where it is wrong."""
     ranked: list[Match] = []
@@ -292,7 +294,7 @@ def _slope(gate: int) -> Callable[[Array], Intervention]:
     return add
 
 
-def _where(wrong: Mapping[int, Seen]) -> Quantity | None:
+def _where(wrong: Mapping[int, LengthObservation]) -> Quantity | None:
     """The one quantity whose values alone would explain the gradient at every length."""
     found: dict[str, Quantity] | None = None
     for _, seen in sorted(wrong.items()):
@@ -301,7 +303,7 @@ def _where(wrong: Mapping[int, Seen]) -> Quantity | None:
     return next(iter(found.values())) if found and len(found) == 1 else None
 
 
-def _explains(seen: Seen, quantity: Quantity) -> bool:
+def _explains(seen: LengthObservation, quantity: Quantity) -> bool:
     """Whether some values of a quantity give the whole gradient, by Newton's method.
 
     The gradient is linear in each of the values.
@@ -331,7 +333,7 @@ def _flat(blocks: Blocks) -> Array:
     return np.concatenate([blocks[block].reshape(-1) for block in sorted(blocks)])
 
 
-def _reach(wrong: Mapping[int, Seen], longest: int) -> int | None:
+def _reach(wrong: Mapping[int, LengthObservation], longest: int) -> int | None:
     """How many steps the loss of every single step is carried back, if that is what is wrong."""
     for k in range(1, longest + 1):
         if all(_equal(seen, _carried_back(seen.model, k)) for seen in wrong.values()):
@@ -360,7 +362,7 @@ def _of_step(model: Model, s: int) -> Model:
     return replace(model, data=data, loss=loss, _deltas={}, _forward=None)
 
 
-def shares(seen: Seen) -> Array | None:
+def shares(seen: LengthObservation) -> Array | None:
     """How often the loss of step s counts by way of step t, (T, T); None where that is no answer.
 
     Biases and recurrent weights are sums over s and over t ≤ s. Each part is known, and should
@@ -398,7 +400,7 @@ def _hidden(blocks: Blocks) -> Array:
     )
 
 
-def _counted(wrong: Mapping[int, Seen]) -> tuple[str, ...]:
+def _counted(wrong: Mapping[int, LengthObservation]) -> tuple[str, ...]:
     """A sentence on the parts that do not count once, at the shortest length that is wrong."""
     steps, seen = min(wrong.items())
     found = shares(seen)

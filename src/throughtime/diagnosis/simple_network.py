@@ -49,7 +49,7 @@ GOLDEN = 0.618  # the golden section
 
 
 @dataclass(frozen=True)
-class Seen:
+class LengthObservation:
     """What was observed at one length.
 
     Attributes:
@@ -81,7 +81,7 @@ class SimpleNetwork:
     observations: dict[int, Observed | None] = field(default_factory=dict)
     still: SimpleNetwork | None = None
 
-    def at(self, steps: int) -> Seen | None:
+    def at(self, steps: int) -> LengthObservation | None:
         """The network at a length; None where the target cannot be read in this way there."""
         observed = self.look(steps)
         if observed is None:
@@ -203,7 +203,7 @@ class SimpleNetwork:
         """The outputs that are looked at."""
         return np.arange(self.drawn.head.shape[0])
 
-    def _seen(self, observed: Observed, deltas: Array, rows: Rows) -> Seen:
+    def _seen(self, observed: Observed, deltas: Array, rows: Rows) -> LengthObservation:
         last = len(deltas) > 1 and not deltas[:-1].any()
         model = model_of(self.reading, self.drawn, deltas, last=last)
         gradient = {name: np.zeros(shape) for name, shape in model.placement.shapes.items()}
@@ -214,7 +214,7 @@ class SimpleNetwork:
         precision = float(rows.bars.max()) / float(np.abs(rows.numerical).max())
         if self.reading.wires.of_inputs or self.reading.wires.head is None:
             precision = max(precision, SECOND_HAND)
-        return Seen(model, gradient, precision)
+        return LengthObservation(model, gradient, precision)
 
 
 def read(study: Study) -> Iterator[SimpleNetwork]:

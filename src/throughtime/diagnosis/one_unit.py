@@ -35,7 +35,7 @@ from throughtime.diagnosis.tolerances import (
     SMALLEST_ERROR_BAR,
     UNIT_WEIGHT,
 )
-from throughtime.diagnosis.unit_points import GateBias, Seen, UnitPoints
+from throughtime.diagnosis.unit_points import GateBias, UnitObservation, UnitPoints
 
 GATED: dict[int, tuple[Cell, ...]] = {  # by how many gates they have
     3: (
@@ -63,7 +63,7 @@ class OneUnit:
     cell: Cell
     gates: tuple[str, ...]
     off: tuple[bool, ...]
-    looks: tuple[Seen, ...]
+    looks: tuple[UnitObservation, ...]
     fitting: tuple[Mutation, ...]
     refuted: frozenset[str]
     alone: bool = True
@@ -137,7 +137,9 @@ def _cells(places: UnitPoints) -> tuple[Cell, ...]:
     return tuple(RNN(kind) for kind in ("tanh", "sigmoid") if places.state_is(ACTIVATIONS[kind]))
 
 
-def _merged(places: UnitPoints, cells: Sequence[Cell], looks: Sequence[Seen]) -> OneUnit | None:
+def _merged(
+    places: UnitPoints, cells: Sequence[Cell], looks: Sequence[UnitObservation]
+) -> OneUnit | None:
     """What the looks tell; None where no cell fits them, or cells that have nothing in common."""
     if not looks or looks[0].steps != 1:
         return None
@@ -176,10 +178,12 @@ class _Known:
     cell: Cell
     order: tuple[int, ...]
     models: tuple[Model, ...]
-    looks: tuple[Seen, ...]
+    looks: tuple[UnitObservation, ...]
     sent: tuple[_Sent, ...]
 
-    def expected(self, made: Sequence[tuple[Mutation, ...]]) -> list[tuple[Seen, Array, Array]]:
+    def expected(
+        self, made: Sequence[tuple[Mutation, ...]]
+    ) -> list[tuple[UnitObservation, Array, Array]]:
         """Each look with the gradient of every bias there, and its error bars.
 
         Args:
@@ -192,10 +196,10 @@ class _Known:
         return found
 
 
-def _orders(cell: Cell, looks: Sequence[Seen]) -> Iterator[_Known]:
+def _orders(cell: Cell, looks: Sequence[UnitObservation]) -> Iterator[_Known]:
     """The orders of the cell's gates with which its equations give the numerical derivatives."""
     for order in permutations(range(len(cell.gates))):
-        told: list[tuple[Model, Seen, _Sent]] = []
+        told: list[tuple[Model, UnitObservation, _Sent]] = []
         for seen in looks:
             model = _model(cell, order, seen)
             sent = _sent(model, order, seen)
@@ -207,7 +211,7 @@ def _orders(cell: Cell, looks: Sequence[Seen]) -> Iterator[_Known]:
             yield _Known(cell, order, *zip(*told, strict=True))
 
 
-def _sent(model: Model, order: tuple[int, ...], seen: Seen) -> _Sent | None:
+def _sent(model: Model, order: tuple[int, ...], seen: UnitObservation) -> _Sent | None:
     """What is sent into the steps; None where the numerical derivatives are not this cell's."""
     responses, n, bars = _responses(model, (), order), seen.n, seen.bars
     told = responses
@@ -224,7 +228,7 @@ def _sent(model: Model, order: tuple[int, ...], seen: Seen) -> _Sent | None:
     return _Sent(e if tells else np.empty(0), inverse, bars)
 
 
-def _model(cell: Cell, order: tuple[int, ...], seen: Seen) -> Model:
+def _model(cell: Cell, order: tuple[int, ...], seen: UnitObservation) -> Model:
     """One unit, run once for every step that e_t can be sent into."""
     gates = range(len(cell.gates))
     blocks: Blocks = {Block(0, "W", k): np.zeros((1, 1)) for k in gates}

@@ -44,7 +44,7 @@ class GateBias:
 
 
 @dataclass(frozen=True)
-class Seen:
+class UnitObservation:
     """What is seen of the units at one point.
 
     Attributes:
@@ -99,7 +99,7 @@ class UnitPoints:
 
     def look(
         self, steps: int, biases: Sequence[float], recurrent: float = 0.0, *, through: bool = False
-    ) -> Seen | None:
+    ) -> UnitObservation | None:
         """The biases at one length; None where the target cannot be evaluated there.
 
         With `through`, the diagonal of the recurrent matrix is looked at too.
@@ -130,7 +130,9 @@ class UnitPoints:
         if recurrent and through:
             last = list(places)[-1]
             diagonal = there.sampled[last].numerical, there.bars(last)
-        return Seen(steps, tuple(biases[: len(self.gates)]), recurrent, g, n, bars, diagonal)
+        return UnitObservation(
+            steps, tuple(biases[: len(self.gates)]), recurrent, g, n, bars, diagonal
+        )
 
     def state_is(self, phi: Callable[[Array], Array]) -> bool:
         """Whether h_1 is φ of the bias: then the loss is that of the outputs V φ(b) + d."""

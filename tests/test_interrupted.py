@@ -43,7 +43,7 @@ def watched(target, before_loss):
 
 
 def interrupted_at(target, place):
-    """The target, whose loss is interrupted when it is evaluated for the so-manieth time."""
+    """The target, whose loss is interrupted when its evaluation with the given number begins."""
     calls = itertools.count(1)
 
     def interrupt():

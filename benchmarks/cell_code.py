@@ -186,16 +186,30 @@ def torch_source(cell: DerivedCell) -> str:
 
 def jax_source(cell: DerivedCell) -> str:
     """The same with `jax.lax.scan`."""
-    code = cell_code(cell, JAX)
+    imports = ("import jax.numpy as jnp", "from jax import lax, nn")
+    return _scanned(cell_code(cell, JAX), imports, "lax.scan", "{}")
+
+
+def torch_scan_source(cell: DerivedCell) -> str:
+    """The same with PyTorch's `scan`, which wants results that share no memory."""
+    imports = (
+        "import torch",
+        "from torch._higher_order_ops.scan import scan",
+        "from torch.nn.functional import softplus",
+    )
+    return _scanned(cell_code(cell, TORCH), imports, "scan", "{}.clone()")
+
+
+def _scanned(code: CellCode, imports: tuple[str, ...], scan: str, returned: str) -> str:
     arguments = ", ".join(("x", *code.states, *code.parameters))
     carried, rows = ", ".join(code.states), ", ".join(code.names)
     body = [_renamed(line, code.names) for line in (*code.step, *code.after)]
     step, after = body[: len(code.step)], body[len(code.step) :]
     given = ", ".join(f"{name}_t" for name in code.names)
+    ends = [returned.format(word) for word in (*after, after[0])]
     return "\n".join(
         [
-            "import jax.numpy as jnp",
-            "from jax import lax, nn",
+            *imports,
             "",
             f"def layer({arguments}):",
             *(f"    {line}" for line in code.before),
@@ -203,8 +217,8 @@ def jax_source(cell: DerivedCell) -> str:
             f"        {carried}, = carried",
             f"        {given}, = given",
             *(f"        {line}" for line in step),
-            f"        return ({', '.join(after)},), {after[0]}",
-            f"    return lax.scan(step, ({carried},), ({rows},))[1]",
+            f"        return ({', '.join(ends[:-1])},), {ends[-1]}",
+            f"    return {scan}(step, ({carried},), ({rows},))[1]",
             "",
         ]
     )

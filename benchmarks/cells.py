@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -26,7 +27,7 @@ import numpy as np
 
 import throughtime as tt
 from benchmarks import jax_layer, torch_layer
-from benchmarks.cell_code import NoCode, jax_source, torch_source
+from benchmarks.cell_code import NoCode, jax_source, torch_scan_source, torch_source
 from benchmarks.engine import Row
 from benchmarks.tables import Column, table
 from benchmarks.timing import clock, take_turns
@@ -56,6 +57,8 @@ COLUMNS = (
     Column("readable", "readable", ".1f"),
     Column("torch loop", "torch", ".1f", optional=True),
     Column("torch.jit", "jit", ".1f", optional=True),
+    Column("torch.compile", "compile", ".1f", optional=True),
+    Column("torch scan", "scan", ".1f", optional=True),
     Column("jax scan", "jax", ".1f", optional=True),
     Column("built-in", "built_in", ".2f", optional=True),
 )
@@ -66,6 +69,11 @@ def add(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     kind = kinds.add_parser("cells", help="users' cells compiled, beside torch loops and JAX scans")
     kind.add_argument("--case", metavar="TEXT", help="only cells whose name contains it")
     kind.add_argument("--quick", action="store_true", help="one small size")
+    kind.add_argument(
+        "--slow",
+        action="store_true",
+        help="also torch.compile of the loop, which compiles for minutes, and PyTorch's scan",
+    )
     kind.add_argument("--all", action="store_true", help="every size of {1, 16, 64} × …")
     kind.add_argument("--seconds", type=float, metavar="S", help="time each case for S seconds")
     kind.add_argument("--json", metavar="FILE", help="write the rows")
@@ -88,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     rows: list[Row] = []
     try:
         for name, size in product(chosen, sizes):
-            rows.append(row_of(name, size, seconds, torch, jax))
+            rows.append(row_of(name, size, seconds, torch, jax, slow=options.slow))
     finally:  # what was measured stays, whatever happens to the rest
         print(table(rows, COLUMNS))
     if options.json:
@@ -96,11 +104,19 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def row_of(name: str, size: tuple[int, int, int], seconds: float, torch: Any, jax: Any) -> Row:
+def row_of(
+    name: str,
+    size: tuple[int, int, int],
+    seconds: float,
+    torch: Any,
+    jax: Any,
+    *,
+    slow: bool = False,
+) -> Row:
     """The ratios of one cell at one size."""
     B, T, H = size
     cell = _made(name, H)
-    found = passes(name, cell, B, T, torch, jax)
+    found = passes(name, cell, B, T, torch, jax, slow=slow)
     exact = found.pop("exact")()
     truth = found["compiled"]()
     off = _differences(found["readable"](), exact)
@@ -140,7 +156,9 @@ def _compare(name: str, who: str, ours: Gradients, truth: Gradients, off: dict[s
             refuse(f"{name}, {who}: {tensor}", expected, f"{difference:.1e}")
 
 
-def passes(name: str, cell: DerivedCell, B: int, T: int, torch: Any, jax: Any) -> dict[str, Pass]:
+def passes(
+    name: str, cell: DerivedCell, B: int, T: int, torch: Any, jax: Any, *, slow: bool = False
+) -> dict[str, Pass]:
     """A forward and backward pass of every contestant, by name."""
     rng = np.random.default_rng(0)
     p = {
@@ -165,6 +183,9 @@ def passes(name: str, cell: DerivedCell, B: int, T: int, torch: Any, jax: Any) -
         if torch:
             layer = _module(torch_source(cell)).layer
             kinds = {"torch": layer, "jit": _scripted(torch, layer)}
+            if slow:
+                kinds["compile"] = torch.compile(layer)
+                kinds["scan"] = _module(torch_scan_source(cell)).layer
             for who, own in kinds.items():
                 for threads in torch_layer.thread_counts():
                     one = _torch(torch, own, p, x, dy, state, threads)
@@ -245,6 +266,7 @@ def _module(source: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # torch.compile looks it up
     spec.loader.exec_module(module)
     return module
 

@@ -7,7 +7,14 @@ import pytest
 
 import throughtime as tt
 from benchmarks import cells, cli, jax_layer, torch_layer
-from benchmarks.cell_code import TORCH, NoCode, cell_code, jax_source, torch_source
+from benchmarks.cell_code import (
+    TORCH,
+    NoCode,
+    cell_code,
+    jax_source,
+    torch_scan_source,
+    torch_source,
+)
 from derived_cells import CELLS, made
 from helpers import relative_error
 
@@ -41,6 +48,22 @@ def test_a_loop_that_is_written_for_another_library_gives_our_outputs(name, find
     array = library.from_numpy if library.__name__ == "torch" else library.numpy.asarray
     layer = cells._module(source).layer
     y = layer(array(x), *map(array, state), *map(array, p.values()))
+    with tt.engine("readable"):
+        outputs, _, _ = cell.forward(p, x)
+    assert relative_error(np.asarray(y), outputs) < 1e-5
+
+
+def test_pytorchs_scan_gives_our_outputs():
+    library = torch_layer.find()
+    if library is None:
+        pytest.skip("PyTorch is not installed")
+    cell = made(CELLS["indrnn"], 4, 4)
+    rng = np.random.default_rng(0)
+    p = {n: rng.standard_normal(shape).astype("f4") for n, shape in cell.shapes().items()}
+    x = rng.standard_normal((3, 2, cell.inputs)).astype("f4")
+    layer = cells._module(torch_scan_source(cell)).layer
+    state = np.zeros((2, cell.output_size), "f4")
+    y = layer(*map(library.from_numpy, (x, state, *p.values())))
     with tt.engine("readable"):
         outputs, _, _ = cell.forward(p, x)
     assert relative_error(np.asarray(y), outputs) < 1e-5

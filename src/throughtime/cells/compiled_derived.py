@@ -80,10 +80,16 @@ class Twin:
             raise Unavailable(f"its equations have no form in C ({why})") from problem
         self.text = source.text
         self.library, self.about = library(source.text, title)
+        loops, sums = (source.forward, source.backward), (source.parameters, source.everything)
+        functions = [*(own.function for own in loops), *(f for own in sums for f in own.functions)]
         try:
             self.library.tt_panels.restype = ctypes.c_long
+            self._addresses = {
+                f.name: _address(getattr(self.library, f.name)) for f in functions if f.name
+            }
         except AttributeError:
             raise Unavailable("what was compiled has none of its functions") from None
+        self._works = {own.function.name: _work(own.plan) for own in loops}
         plans = (source.forward, source.backward, source.parameters, source.everything)
         early = [own.matrix for own in source.forward.inputs.values()]
         # What parameters alone determine, in one phase for each of the four.
@@ -290,23 +296,20 @@ class Twin:
         for name, wanted in own.packed.items():
             M = fixed[wanted.matrix.number]
             given[name] = self._packed(M if wanted.turned else M.T)
-        alive = [given[name] for name in own.function.arrays]
-        alive = [None if array is None else np.ascontiguousarray(array) for array in alive]
+        used = [given[name] for name in own.function.arrays]
         mask = None if active is None else np.ascontiguousarray(active, np.uint8)
-        run, (each, more) = getattr(self.library, own.function.name), own.function.work
-        most = max(1, int(T * B * _work(own.plan) / WORK_OF_A_THREAD))
+        function, (each, more) = self._addresses[own.function.name], own.function.work
+        most = max(1, int(T * B * self._works[own.function.name] / WORK_OF_A_THREAD))
         parts = min(_engine.threads(), B, most)
         calls = []
         for k in range(parts):
             first, last = B * k // parts, B * (k + 1) // parts
             work = np.empty((last - first) * each + more, self.dtype)
-            numbers = [ctypes.c_long(n) for n in (T, B, first, last)]
-            calls.append((*numbers, _pointer(mask), _pointers(alive), _pointer(work)))
-            alive.append(work)  # lives as long as the call
-        threads = [threading.Thread(target=run, args=call) for call in calls[1:]]
+            calls.append((function, T, B, first, last, mask, used, work))
+        threads = [threading.Thread(target=_engine.run_steps, args=call) for call in calls[1:]]
         for thread in threads:
             thread.start()
-        run(*calls[0])
+        _engine.run_steps(*calls[0])
         for thread in threads:
             thread.join()
 
@@ -349,8 +352,7 @@ class Twin:
                 given.append(ready[number])
             if function.name:
                 work = np.empty(function.work[1], self.dtype)
-                run = getattr(self.library, function.name)
-                run(ctypes.c_long(count), _pointers(given), _pointer(work))
+                _engine.run_sums(self._addresses[function.name], count, given, work)
         if dinputs is not None and dx is not None and ready[plain(dx).number] is not dinputs:
             dinputs[...] = ready[plain(dx).number]
         found = {number: summed[name] for number, name in own.added.items()}
@@ -481,10 +483,10 @@ def _work(plan: Plan) -> float:
     return products + OF_A_FUNCTION * sum(size(n) for s in plan.stages for n in s.values)
 
 
+def _address(function: Any) -> int:
+    """Where a function of a library begins."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
 def _pointer(array: Array | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if array is None else array.ctypes.data)
-
-
-def _pointers(arrays: Sequence[Array | None]) -> Any:
-    addresses = [None if array is None else array.ctypes.data for array in arrays]
-    return (ctypes.c_void_p * len(addresses))(*addresses)

@@ -4,10 +4,12 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstdint>
 #include <initializer_list>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "arena.hpp"
 #include "arrays.hpp"
@@ -53,6 +55,55 @@ template <class T, class A>
 auto needed(const char *name, const std::optional<A> &array, std::initializer_list<Index> shape) {
     if (!array) throw nb::value_error((std::string(name) + ": expected an array, got None").c_str());
     return numbers<T>(name, array, shape);
+}
+
+// A loop of a user's cell, which was compiled at run time: `arrays` are what its equations name, in its order.
+using Steps = void (*)(long steps, long batch, long first, long last, const unsigned char *active,
+                       const void *const *arrays, void *work);
+using Sums = void (*)(long count, const void *const *arrays, void *work);
+
+// Where the numbers of arrays are, null for None. Laid, what is not in C order is copied, to be read only.
+class Addresses {
+  public:
+    Addresses(const nb::list &arrays, bool laid) {
+        for (nb::handle one : arrays) {
+            if (one.is_none()) {
+                addresses_.push_back(nullptr);
+                continue;
+            }
+            if (!PyArray_Check(one.ptr())) throw nb::type_error("expected arrays and None");
+            auto *array = reinterpret_cast<PyArrayObject *>(one.ptr());
+            if (laid && !PyArray_ISCARRAY_RO(array)) {
+                nb::object copy =
+                    nb::steal(PyArray_FROM_OF(one.ptr(), NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED));
+                if (!copy.is_valid()) throw nb::python_error();
+                array = reinterpret_cast<PyArrayObject *>(copy.ptr());
+                copies_.push_back(std::move(copy));
+            }
+            addresses_.push_back(PyArray_DATA(array));
+        }
+    }
+    const void *const *data() const { return addresses_.data(); }
+
+  private:
+    std::vector<const void *> addresses_;
+    std::vector<nb::object> copies_;
+};
+
+void run_steps(std::uintptr_t function, long steps, long batch, long first, long last, const Maybe &active,
+               const nb::list &arrays, const Written &work) {
+    const Addresses known(arrays, true);
+    const auto *mask = active ? active->data<unsigned char>() : nullptr;
+    auto *own = work.data<void>();
+    nb::gil_scoped_release free;
+    reinterpret_cast<Steps>(function)(steps, batch, first, last, mask, known.data(), own);
+}
+
+void run_sums(std::uintptr_t function, long count, const nb::list &arrays, const Written &work) {
+    const Addresses known(arrays, false);  // whose rows may be parts of longer ones
+    auto *own = work.data<void>();
+    nb::gil_scoped_release free;
+    reinterpret_cast<Sums>(function)(count, known.data(), own);
 }
 
 void in_range(const char *name, const Index *values, Index count, Index low, Index high) {
@@ -366,6 +417,9 @@ NB_MODULE(_engine, m) {
         return (twice ? empty<double> : empty<float>)(steps, batch, size);
     });
     m.def("release_workspace", &Arena::release);
+    m.def("run_steps", &run_steps, nb::arg("function"), nb::arg("steps"), nb::arg("batch"), nb::arg("first"),
+          nb::arg("last"), nb::arg("active").none(), nb::arg("arrays"), nb::arg("work"));
+    m.def("run_sums", &run_sums);
     m.def("isa", [] { return std::string(isa().name); });
     m.def("choose_isa", &choose_isa);
     // The products in bfloat16 that the instruction set in use has here; empty for none.

@@ -62,7 +62,7 @@ class Call(NamedTuple):
     upstream: tuple[Any, ...] = ()
 
 
-class Row(NamedTuple):
+class DecisionRow(NamedTuple):
     """One row of a table.
 
     Attributes:
@@ -161,14 +161,14 @@ def _empty(call: Call) -> bool:
 
 
 FORWARD = (
-    Row(
+    DecisionRow(
         "fallback",
         _recorded,
         "one that is recorded (torch.jit.trace, torch.export, make_fx)",
         ("taps", "memory_limit", "windows"),
         way_out="record torch's own modules: throughtime.torch.restore(model)",
     ),
-    Row(
+    DecisionRow(
         "fallback",
         engine_cannot,
         "{place}",
@@ -176,14 +176,14 @@ FORWARD = (
         "weights on the CPU in float32 or float64",
         "move the model: .to('cpu', torch.float32)",
     ),
-    Row(
+    DecisionRow(
         "reference",
         _transformed,
         "one within torch.func or in forward mode",
         ("states=True", "taps", "memory_limit", "windows"),
     ),
-    Row("operators", _traced, "one in a traced graph", ("taps", "memory_limit", "windows")),
-    Row(
+    DecisionRow("operators", _traced, "one in a traced graph", ("taps", "memory_limit", "windows")),
+    DecisionRow(
         "eager",
         REQUESTS["memory_limit"],
         "{memory_limit}",
@@ -192,15 +192,15 @@ FORWARD = (
         "every step is kept for them",
         ValueError,
     ),
-    Row("eager", REQUESTS["taps"], "one with taps, which look at each direction"),
-    Row("eager", lambda _: not use_compiled(), "one on the readable engine"),
-    Row("eager", lambda _: torch.is_anomaly_enabled(), "one with anomaly detection"),
-    Row("eager", _empty, "one with an empty batch"),
-    Row("fused", lambda _: True, "an ordinary call"),
+    DecisionRow("eager", REQUESTS["taps"], "one with taps, which look at each direction"),
+    DecisionRow("eager", lambda _: not use_compiled(), "one on the readable engine"),
+    DecisionRow("eager", lambda _: torch.is_anomaly_enabled(), "one with anomaly detection"),
+    DecisionRow("eager", _empty, "one with an empty batch"),
+    DecisionRow("fused", lambda _: True, "an ordinary call"),
 )
 
 BACKWARD = (
-    Row(
+    DecisionRow(
         "double_backward",
         lambda _: torch.is_grad_enabled(),
         "create_graph=True",
@@ -208,7 +208,7 @@ BACKWARD = (
         "an ordinary backward pass",
         "leave create_graph=True out",
     ),
-    Row(
+    DecisionRow(
         "double_backward",
         lambda _: is_recording(),
         "one that is recorded (make_fx, a counter of FLOPs)",
@@ -216,7 +216,7 @@ BACKWARD = (
         "an ordinary backward pass",
         "call backward() outside",
     ),
-    Row(
+    DecisionRow(
         "double_backward",
         lambda call: _transformed(call) or _batched(call),
         "one within torch.func, is_grads_batched=True or forward mode",
@@ -224,9 +224,11 @@ BACKWARD = (
         "an ordinary backward pass",
         "differentiate one loss after the other",
     ),
-    Row("eager", lambda call: call.forward == "eager", "one that the engine ran by direction"),
-    Row("eager", REQUESTS["taps"], "one with taps, which look at each direction"),
-    Row("fused", lambda _: True, "an ordinary backward pass"),
+    DecisionRow(
+        "eager", lambda call: call.forward == "eager", "one that the engine ran by direction"
+    ),
+    DecisionRow("eager", REQUESTS["taps"], "one with taps, which look at each direction"),
+    DecisionRow("fused", lambda _: True, "an ordinary backward pass"),
 )
 
 # Within a loop over `windows`, which carries the state, these are refused whatever the way is.
@@ -260,7 +262,7 @@ def call_of(module: Any, input: Any, states: bool = False) -> Call:
     return call
 
 
-def forward_row(call: Call) -> Row:
+def forward_row(call: Call) -> DecisionRow:
     """The row of `FORWARD` that decides, once nothing was asked for that its way cannot give.
 
     Raises:
@@ -269,7 +271,7 @@ def forward_row(call: Call) -> Row:
     return _row(FORWARD, call)
 
 
-def backward_row(module: Any, forward: Way, upstream: tuple[Any, ...] = ()) -> Row:
+def backward_row(module: Any, forward: Way, upstream: tuple[Any, ...] = ()) -> DecisionRow:
     """The row of `BACKWARD` that decides; refuses as `forward_row` does."""
     return _row(BACKWARD, Call(module, None, None, forward=forward, upstream=upstream))
 
@@ -285,7 +287,7 @@ def refuse_within_windows(call: Call, hx: Any) -> None:
             refuse(f"{name}: {what}", "an ordinary call", "one within windows", error=RuntimeError)
 
 
-def _refuse_requests(call: Call, row: Row) -> None:
+def _refuse_requests(call: Call, row: DecisionRow) -> None:
     for what in row.refuses:
         if REQUESTS[what](call):
             name, limit = type(call.module).__name__, call.module.memory_limit
@@ -299,7 +301,7 @@ def place_of(W: torch.Tensor) -> str:
     return f"{W.device.type} in {str(W.dtype).split('.')[1]}"
 
 
-def _row(table: tuple[Row, ...], call: Call) -> Row:
+def _row(table: tuple[DecisionRow, ...], call: Call) -> DecisionRow:
     for row in table:
         if row.when(call):
             _refuse_requests(call, row)

@@ -40,7 +40,7 @@ tracing_state = torch._C._get_tracing_state
 dispatch_modes = torch._C._len_torch_dispatch_stack
 
 
-class Call(NamedTuple):
+class ModuleCall(NamedTuple):
     """What decides about a module's call.
 
     Attributes:
@@ -74,7 +74,7 @@ class DecisionRow(NamedTuple):
     """
 
     way: Way
-    when: Callable[[Call], bool]
+    when: Callable[[ModuleCall], bool]
     reason: str
     refuses: tuple[str, ...] = ()
     expected: str = "an ordinary call"
@@ -82,7 +82,7 @@ class DecisionRow(NamedTuple):
     error: type[Exception] = RuntimeError
 
 
-REQUESTS: dict[str, Callable[[Call], bool]] = {
+REQUESTS: dict[str, Callable[[ModuleCall], bool]] = {
     "peepholes=True": lambda call: bool(call.module.peepholes),
     "reset_after=False": lambda call: not call.module.reset_after,
     "a PackedSequence": lambda call: call.packed,
@@ -94,12 +94,12 @@ REQUESTS: dict[str, Callable[[Call], bool]] = {
 ONLY_OURS = ("peepholes=True", "reset_after=False", "states=True")  # torch's modules lack these
 
 
-def engine_cannot(call: Call) -> bool:
+def engine_cannot(call: ModuleCall) -> bool:
     """Tensors without numbers, on the device "meta", are traced as the CPU's are."""
     return call.W.dtype not in PRECISIONS or not (call.W.is_cpu or call.W.is_meta)
 
 
-def _recorded(call: Call) -> bool:
+def _recorded(call: ModuleCall) -> bool:
     """Whether operations are recorded or intercepted, and torch's own module has all of them.
 
     A tracer (`torch.jit.trace`, ONNX), `torch.export`, a mode that sees every operation
@@ -114,13 +114,13 @@ def _recorded(call: Call) -> bool:
     return not any(REQUESTS[what](call) for what in ONLY_OURS)
 
 
-def _any_length(call: Call) -> bool:
+def _any_length(call: ModuleCall) -> bool:
     """Whether the number of steps is a symbol, for which torch's own module cannot be exported."""
     axis = int(call.x.dim() == 3 and call.module.batch_first)
     return isinstance(call.x.shape[axis], torch.SymInt)
 
 
-def _intercepted(call: Call) -> bool:
+def _intercepted(call: ModuleCall) -> bool:
     """Whether torch's functions are the tensors' own, by `__torch_function__`."""
     if is_compiling():
         return False
@@ -134,7 +134,7 @@ def is_recording() -> bool:
     return bool(tracing_state() or dispatch_modes())
 
 
-def _traced(call: Call) -> bool:
+def _traced(call: ModuleCall) -> bool:
     """Whether a compiler traces, or the tensor is none that the engine could read."""
     if type(call.x) not in ORDINARY or call.x.is_meta:
         return True
@@ -143,18 +143,18 @@ def _traced(call: Call) -> bool:
     return bool(tracing_state() or dispatch_modes())
 
 
-def _transformed(call: Call) -> bool:
+def _transformed(call: ModuleCall) -> bool:
     """Whether torch looks into the computation: vmap, grad and the like, forward mode."""
     return bool(torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0)
 
 
-def _batched(call: Call) -> bool:
+def _batched(call: ModuleCall) -> bool:
     """Whether many gradients come as one, by `is_grads_batched=True`."""
     is_one = torch._C._functorch.is_legacy_batchedtensor
     return any(d is not None and is_one(d) for d in call.upstream)
 
 
-def _empty(call: Call) -> bool:
+def _empty(call: ModuleCall) -> bool:
     if call.packed:
         return not call.x.shape[0]
     return call.x.dim() == 3 and not call.x.shape[0 if call.module.batch_first else 1]
@@ -242,7 +242,7 @@ def answers_for_itself(input: Any) -> bool:
     return bool(torch.overrides.has_torch_function((input,)) and hasattr(input, "dim"))
 
 
-def call_of(module: Any, input: Any, states: bool = False) -> Call:
+def call_of(module: Any, input: Any, states: bool = False) -> ModuleCall:
     """What decides about `module(input)`.
 
     Raises:
@@ -256,13 +256,13 @@ def call_of(module: Any, input: Any, states: bool = False) -> Call:
     if not isinstance(x, torch.Tensor):
         what = f"{type(module).__name__}: input"
         refuse(what, "a tensor or a PackedSequence", type(x).__name__, error=TypeError)
-    call = Call(module, x, W, packed, states)
+    call = ModuleCall(module, x, W, packed, states)
     if (type(W) in ORDINARY or not _intercepted(call)) and not (x.is_cpu and W.is_cpu):
         _same_device(module, x, W)
     return call
 
 
-def forward_row(call: Call) -> DecisionRow:
+def forward_row(call: ModuleCall) -> DecisionRow:
     """The row of `FORWARD` that decides, once nothing was asked for that its way cannot give.
 
     Raises:
@@ -273,10 +273,10 @@ def forward_row(call: Call) -> DecisionRow:
 
 def backward_row(module: Any, forward: Way, upstream: tuple[Any, ...] = ()) -> DecisionRow:
     """The row of `BACKWARD` that decides; refuses as `forward_row` does."""
-    return _row(BACKWARD, Call(module, None, None, forward=forward, upstream=upstream))
+    return _row(BACKWARD, ModuleCall(module, None, None, forward=forward, upstream=upstream))
 
 
-def refuse_within_windows(call: Call, hx: Any) -> None:
+def refuse_within_windows(call: ModuleCall, hx: Any) -> None:
     """Refuses what a loop over `windows` cannot give, an initial state among it."""
     name = type(call.module).__name__
     if hx is not None:
@@ -287,7 +287,7 @@ def refuse_within_windows(call: Call, hx: Any) -> None:
             refuse(f"{name}: {what}", "an ordinary call", "one within windows", error=RuntimeError)
 
 
-def _refuse_requests(call: Call, row: DecisionRow) -> None:
+def _refuse_requests(call: ModuleCall, row: DecisionRow) -> None:
     for what in row.refuses:
         if REQUESTS[what](call):
             name, limit = type(call.module).__name__, call.module.memory_limit
@@ -301,7 +301,7 @@ def place_of(W: torch.Tensor) -> str:
     return f"{W.device.type} in {str(W.dtype).split('.')[1]}"
 
 
-def _row(table: tuple[DecisionRow, ...], call: Call) -> DecisionRow:
+def _row(table: tuple[DecisionRow, ...], call: ModuleCall) -> DecisionRow:
     for row in table:
         if row.when(call):
             _refuse_requests(call, row)

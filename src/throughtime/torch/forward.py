@@ -30,7 +30,7 @@ from throughtime.torch.direction import (
 )
 from throughtime.torch.eager import eager_direction
 from throughtime.torch.execution import (
-    Call,
+    ModuleCall,
     Way,
     answers_for_itself,
     call_of,
@@ -88,7 +88,7 @@ def _by_its_own_functions(module: Any, input: Any, hx: Any, states: bool) -> Any
     return module.torchs.forward(module, input, hx)
 
 
-def _say_who_answers(call: Call) -> None:
+def _say_who_answers(call: ModuleCall) -> None:
     """That torch's own kernels do, once."""
     name, place = type(call.module).__name__, place_of(call.W)
     if (name, place) in _warned:
@@ -101,7 +101,7 @@ def _say_who_answers(call: Call) -> None:
     warnings.warn(message, stacklevel=2)
 
 
-def _within_windows(call: Call, way: Way, input: Any, hx: Any) -> Results:
+def _within_windows(call: ModuleCall, way: Way, input: Any, hx: Any) -> Results:
     """As `forward`, from the state that a loop over windows carries."""
     module = call.module
     carry = module._carry

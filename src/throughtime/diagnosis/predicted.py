@@ -239,7 +239,7 @@ OTHER_WEIGHTS = "wrong_matrix"
 
 
 @dataclass(frozen=True)
-class Quantity:
+class SuspectedQuantity:
     """What may be wrong in one place of the backward pass, with values of its own.
 
     Attributes:
@@ -257,13 +257,13 @@ class Quantity:
     gate: str = ""
 
 
-def _quantities(model: Model) -> Iterator[Quantity]:
+def _quantities(model: Model) -> Iterator[SuspectedQuantity]:
     T, units, gates = model.steps, model.data.h.shape[-1], model.cell.gates
-    yield Quantity(BACK.format("h"), "carried", (T - 1, units), _carried(0))
+    yield SuspectedQuantity(BACK.format("h"), "carried", (T - 1, units), _carried(0))
     if isinstance(model.cell, LSTM):
-        yield Quantity(BACK.format("c"), "carried", (T - 1, units), _carried(1))
+        yield SuspectedQuantity(BACK.format("c"), "carried", (T - 1, units), _carried(1))
     for k, gate in enumerate(gates) if len(gates) > 1 else ():
-        yield Quantity(f"δ of gate {gate}", "slopes", (T, units), _slope(k), gate)
+        yield SuspectedQuantity(f"δ of gate {gate}", "slopes", (T, units), _slope(k), gate)
 
 
 BACK = "δ{} as a step hands it to the one before"
@@ -294,16 +294,16 @@ def _slope(gate: int) -> Callable[[Array], Intervention]:
     return add
 
 
-def _where(wrong: Mapping[int, LengthObservation]) -> Quantity | None:
+def _where(wrong: Mapping[int, LengthObservation]) -> SuspectedQuantity | None:
     """The one quantity whose values alone would explain the gradient at every length."""
-    found: dict[str, Quantity] | None = None
+    found: dict[str, SuspectedQuantity] | None = None
     for _, seen in sorted(wrong.items()):
         here = {one.words: one for one in _quantities(seen.model) if _explains(seen, one)}
         found = here if found is None else {word: q for word, q in found.items() if word in here}
     return next(iter(found.values())) if found and len(found) == 1 else None
 
 
-def _explains(seen: LengthObservation, quantity: Quantity) -> bool:
+def _explains(seen: LengthObservation, quantity: SuspectedQuantity) -> bool:
     """Whether some values of a quantity give the whole gradient, by Newton's method.
 
     The gradient is linear in each of the values.

@@ -62,7 +62,7 @@ class ProgramStart:
     first: tuple[dict[str, object], ...] = ()  # requests that come before all others
 
 
-class Program:
+class RunningProgram:
     """A running program, which computes losses and gradients at the target's parameters."""
 
     def __init__(self, start: ProgramStart, seed: int) -> None:
@@ -209,7 +209,7 @@ class ProgramTarget(Target):
     garbage-collected. A copy that is sent to a worker starts a process of its own.
     """
 
-    program: Program = field(kw_only=True, repr=False)
+    program: RunningProgram = field(kw_only=True, repr=False)
 
     length_hint: ClassVar[str] = (
         "let a library export `tt_set_length`, and a program answer `set_length`"
@@ -266,7 +266,7 @@ def program_target(
 
 def started(start: ProgramStart, seed: int, layout: Any = None) -> ProgramTarget:
     """The target of a program that is started now; a layout is that of its own length alone."""
-    program = Program(start, seed)
+    program = RunningProgram(start, seed)
     return replace(_target(program, program.description.steps), layout=layout)
 
 
@@ -277,7 +277,7 @@ def seconds(timeout: float) -> float:
     return float(timeout)
 
 
-def _target(program: Program, steps: int | None) -> ProgramTarget:
+def _target(program: RunningProgram, steps: int | None) -> ProgramTarget:
     optional = program.description.optional
     return ProgramTarget(
         program.parameters,
@@ -290,7 +290,7 @@ def _target(program: Program, steps: int | None) -> ProgramTarget:
     )
 
 
-def _at_length(program: Program, steps: int) -> ProgramTarget:
+def _at_length(program: RunningProgram, steps: int) -> ProgramTarget:
     program.set_length(positive("steps", steps))
     return _target(program, steps)
 

@@ -24,7 +24,7 @@ from throughtime.codegen import (
     OF_A_FUNCTION,
     WORK_OF_A_THREAD,
     Loop,
-    Plan,
+    LoopPlan,
     SourceWriter,
     Sums,
     Unavailable,
@@ -376,7 +376,7 @@ class Twin:
 
     # --- what a call is given ---
 
-    def _of_parameters(self, plan: Plan, p: Mapping[str, Array]) -> Values:
+    def _of_parameters(self, plan: LoopPlan, p: Mapping[str, Array]) -> Values:
         """What parameters alone determine, parameters included."""
         known = {node.number: p[name] for name, node in self.derivation.trace.parameters.items()}
         found = self._fixed[id(plan)](known) | known
@@ -477,7 +477,7 @@ def _rows(array: Array) -> Array:
     return array.reshape(-1, array.shape[-1])
 
 
-def _work(plan: Plan) -> float:
+def _work(plan: LoopPlan) -> float:
     """About how many operations on numbers a row takes."""
     products = sum(2 * size(p.vector) * size(p.result) for s in plan.stages for p in s.products)
     return products + OF_A_FUNCTION * sum(size(n) for s in plan.stages for n in s.values)

@@ -8,7 +8,7 @@ from throughtime.codegen.c_program import LossInC, ProgramInC
 from throughtime.codegen.cache import Unavailable
 from throughtime.codegen.compiler import SETTING, library, say
 from throughtime.codegen.places import Function, of_input
-from throughtime.codegen.plan import Plan, Product, Stage, plain, size
+from throughtime.codegen.plan import LoopPlan, Product, Stage, plain, size
 from throughtime.codegen.source import CellSource, Loop, SourceWriter
 from throughtime.codegen.sums import Sums
 from throughtime.codegen.tolerances import OF_A_FUNCTION, WORK_OF_A_THREAD
@@ -24,8 +24,8 @@ __all__ = [
     "Function",
     "LayerInC",
     "Loop",
+    "LoopPlan",
     "LossInC",
-    "Plan",
     "Product",
     "ProgramInC",
     "SourceWriter",

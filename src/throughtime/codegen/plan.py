@@ -40,7 +40,7 @@ class Stage:
 
 
 @dataclass
-class Plan:
+class LoopPlan:
     """A part of the computation.
 
     Attributes:
@@ -94,7 +94,7 @@ def plan(
     words: Mapping[int, str],
     taken: Iterable[str],
     sums: Collection[str] = (),
-) -> Plan:
+) -> LoopPlan:
     """A plan.
 
     Args:
@@ -127,7 +127,7 @@ class _Planner:
         self.uses: dict[int, int] = {}
         self.names: dict[int, str] = {}
 
-    def plan(self) -> Plan:
+    def plan(self) -> LoopPlan:
         for node in self.gives.values():
             self._visit(node)
         inner = [self.inner[number] for number in sorted(self.inner)]
@@ -155,7 +155,7 @@ class _Planner:
             for other in self._arrays_of(node):
                 if other in at and at[other] < at[number]:
                     crossing.add(other)
-        return Plan(
+        return LoopPlan(
             self.gives,
             tuple(self.given[number] for number in sorted(self.given)),
             tuple(self.shared[number] for number in sorted(self.shared)),

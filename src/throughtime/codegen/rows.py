@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from throughtime.codegen.plan import Plan, Stage, plain, size
+from throughtime.codegen.plan import LoopPlan, Stage, plain, size
 from throughtime.equations import Dialect, Node, Statements
 
 WORD = re.compile(r"[^\W\d]\w*")
@@ -40,7 +40,7 @@ class RowWriter:
     """
 
     def __init__(
-        self, plan: Plan, dialect: Dialect, name: str, sums: frozenset[str] = frozenset()
+        self, plan: LoopPlan, dialect: Dialect, name: str, sums: frozenset[str] = frozenset()
     ) -> None:
         self.plan, self.dialect, self.name, self.sums = plan, dialect, name, sums
         self.names = plan.names

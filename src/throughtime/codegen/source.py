@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from throughtime.codegen.places import OWN, CNames, Function, StridedRows, calls, of_input
-from throughtime.codegen.plan import Plan, Product, plain, plan, product_of, size
+from throughtime.codegen.plan import LoopPlan, Product, plain, plan, product_of, size
 from throughtime.codegen.preamble import FUNCTIONS, preamble
 from throughtime.codegen.rows import RowWriter
 from throughtime.codegen.sums import Sums
@@ -39,7 +39,7 @@ class Loop:
     """
 
     function: Function
-    plan: Plan
+    plan: LoopPlan
     columns: list[str]
     later: list[str] = field(default_factory=list)
     inputs: dict[str, Product] = field(default_factory=dict)
@@ -144,7 +144,7 @@ class SourceWriter:
         arrays = [self._name(own, node) for node in trace.states.values()]
         return Loop(function, own, kept, [], inputs, arrays, self.packed), code
 
-    def _name(self, own: Plan, node: Node) -> str:
+    def _name(self, own: LoopPlan, node: Node) -> str:
         """What a state before the step is called, also where rows do not look at it."""
         return own.names.get(node.number) or self.words.words[node.number]
 
@@ -246,7 +246,7 @@ class SourceWriter:
     def _loop(
         self,
         function: Function,
-        own: Plan,
+        own: LoopPlan,
         rows: RowWriter,
         places: dict[str, StridedRows],
         order: list[str],
@@ -329,7 +329,7 @@ class SourceWriter:
         return [*(row.code for row in functions if row.name), body]
 
     def _multiply(
-        self, own: Plan, places: dict[str, StridedRows], product: Product, panels: str
+        self, own: LoopPlan, places: dict[str, StridedRows], product: Product, panels: str
     ) -> list[str]:
         vector = places[own.names[product.vector.number]]
         result = places[own.names[product.result.number]]

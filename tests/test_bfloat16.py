@@ -13,7 +13,7 @@ from throughtime import _engine
 from throughtime.cells import engine_cell
 from throughtime.network import Recurrent
 from throughtime.network.bfloat16 import RecurrentInBfloat16, in_bfloat16, nearest_bfloat16
-from throughtime.training import Plan, Trainer
+from throughtime.training import RunLimits, Trainer
 from training_examples import text, trainer
 
 # T, B, I, H that no tile, vector, panel or pair divides; several chunks; few rows.
@@ -295,7 +295,7 @@ def test_a_training_run_goes_on_with_the_same_bits(products, tmp_path):
     options = {"cell": "gru", "products": "bfloat16", "optimiser": "adam"}
     whole, first = trainer(**options), trainer(**options)
     whole.fit(updates=9)
-    first.plan = Plan(9)
+    first.plan = RunLimits(9)
     first.fit(updates=9, out=tmp_path / "c", stop=lambda: first.updates == 4)
     resumed = Trainer.resume(tmp_path / "c", text())
     assert resumed.network.products == "bfloat16"

@@ -15,7 +15,7 @@ import throughtime as tt
 from throughtime.cells import CELLS
 from throughtime.training import (
     DivergedError,
-    Plan,
+    RunLimits,
     Settings,
     Text,
     Trainer,
@@ -86,7 +86,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(name, k1, k2, dropout
     epoch = len(whole.streams.windows)
     total, cut = epoch + 9, epoch - 2  # the resumed part crosses the end of the text
     whole.fit(updates=total)
-    first.plan = Plan(total)  # a stop amid the plan, as Ctrl-C makes it
+    first.plan = RunLimits(total)  # a stop amid the plan, as Ctrl-C makes it
     first.fit(updates=total, out=tmp_path / "c", stop=lambda: first.updates == cut)
     assert first.updates == cut
     resumed = Trainer.resume(tmp_path / "c", text())
@@ -148,7 +148,7 @@ def test_validation_is_the_mean_loss_with_the_state_carried():
 
 def test_both_norms_and_the_schedule_are_reported():
     ours = trainer(clip=0.01, warmup=3, learning_rate=0.5, schedule="cosine")
-    ours.plan = Plan(updates=8)
+    ours.plan = RunLimits(updates=8)
     updates = [ours.step() for _ in range(8)]
     assert all(u.norm > 0.01 for u in updates)
     assert all(u.clipped_norm == pytest.approx(0.01, rel=1e-6) for u in updates)
@@ -159,7 +159,13 @@ def test_both_norms_and_the_schedule_are_reported():
 
 @pytest.mark.parametrize(
     ("plan", "share"),
-    [(Plan(), 0), (Plan(10), 0.5), (Plan(None, 8), 0.25), (Plan(10, 2), 1), (Plan(4), 1)],
+    [
+        (RunLimits(), 0),
+        (RunLimits(10), 0.5),
+        (RunLimits(None, 8), 0.25),
+        (RunLimits(10, 2), 1),
+        (RunLimits(4), 1),
+    ],
 )
 def test_a_plan_ends_with_what_comes_first(plan, share):
     assert plan.share(5, 2.0) == share

@@ -168,7 +168,7 @@ class Interruption:
 def _fit(
     options: argparse.Namespace,
     trainer: training.Trainer,
-    plan: training.Plan,
+    plan: training.RunLimits,
     out: Path,
     again: bool,
     watch: Callable[[training.Update], None] | None = None,
@@ -249,22 +249,22 @@ def _resumed(
     return training.Trainer.resume(saved, text, processes)
 
 
-def _plan(options: argparse.Namespace, trainer: training.Trainer) -> training.Plan:
+def _plan(options: argparse.Namespace, trainer: training.Trainer) -> training.RunLimits:
     """The end that was asked for, or that of the checkpoint, or five minutes."""
     if options.updates is not None:
-        plan = training.Plan(updates=options.updates)
+        plan = training.RunLimits(updates=options.updates)
     elif options.minutes is not None:
         if not 0 < options.minutes < math.inf:
             refuse("--minutes", "a finite number above 0", options.minutes)
-        plan = training.Plan(seconds=60 * options.minutes)
-    elif trainer.plan != training.Plan():
+        plan = training.RunLimits(seconds=60 * options.minutes)
+    elif trainer.plan != training.RunLimits():
         plan = trainer.plan
     else:
-        plan = training.Plan(seconds=60 * MINUTES)
+        plan = training.RunLimits(seconds=60 * MINUTES)
     return plan
 
 
-def _more_than_done(plan: training.Plan, trainer: training.Trainer) -> None:
+def _more_than_done(plan: training.RunLimits, trainer: training.Trainer) -> None:
     if plan.share(trainer.updates, trainer.seconds) >= 1:
         done = f"{trainer.updates} updates in {trainer.seconds / 60:.1f} minutes are done"
         refuse("end", "more than is done already", done, "give a larger --updates or --minutes")

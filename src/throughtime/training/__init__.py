@@ -10,7 +10,7 @@ from throughtime.training.ngrams import ngram_bits
 from throughtime.training.optimisers import SGD, Adam, AdamW, Norms, Optimiser, clip
 from throughtime.training.progress import Progress, describe_run, summarise_run, worse_than_guessing
 from throughtime.training.sampling import sample
-from throughtime.training.settings import CELLS, Plan, Settings
+from throughtime.training.settings import CELLS, RunLimits, Settings
 from throughtime.training.text import Streams, Text, Vocabulary, read, standard_library
 from throughtime.training.trainer import Trainer, Update, bits_per_character
 
@@ -23,10 +23,10 @@ __all__ = [
     "DivergedError",
     "Norms",
     "Optimiser",
-    "Plan",
     "Processes",
     "Progress",
     "Record",
+    "RunLimits",
     "Settings",
     "Streams",
     "Text",

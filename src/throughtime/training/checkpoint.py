@@ -16,7 +16,7 @@ from throughtime import storage
 from throughtime.arrays import Array, finite, floats, positive, refuse
 from throughtime.network import Network, as_layer
 from throughtime.training.distributed import Launch, Processes
-from throughtime.training.settings import Plan, Settings, number
+from throughtime.training.settings import RunLimits, Settings, number
 from throughtime.training.text import Text, Vocabulary
 
 FORMAT = "throughtime checkpoint"
@@ -90,7 +90,7 @@ class Checkpoint:
     optimiser: Mapping[str, Array]
     state: Mapping[str, Array]
     position: Position
-    plan: Plan
+    plan: RunLimits
     source: TrainingText
     history: list[Record] = field(default_factory=list)
     recent: list[float] = field(default_factory=list)  # losses since the last validation
@@ -184,7 +184,7 @@ def _decode(tensors: dict[str, Array], metadata: Mapping[str, str]) -> Checkpoin
         _part(tensors, "optimiser/"),
         _part(tensors, "state/"),
         _record(Position, metadata, "place"),
-        _record(Plan, metadata, "plan"),
+        _record(RunLimits, metadata, "plan"),
         _record(TrainingText, metadata, "source"),
         _history(tensors),
         _recent(tensors),

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any, Self, TextIO
 
 from throughtime._engine import threads
-from throughtime.training.settings import Plan
+from throughtime.training.settings import RunLimits
 from throughtime.training.trainer import Trainer, Update
 
 QUIET = 15.0  # seconds between lines where there is no terminal
@@ -37,7 +37,7 @@ class Progress:
         seconds: float | None,
         file: TextIO | None = None,
     ) -> None:
-        self.trainer, self.plan = trainer, Plan(updates, seconds)
+        self.trainer, self.plan = trainer, RunLimits(updates, seconds)
         self.file = file or sys.stderr
         self._unseen = False
         self.bits: float | None = None
@@ -90,7 +90,7 @@ class Progress:
         return words
 
 
-def _bar(plan: Plan, done: float, file: TextIO) -> Any:
+def _bar(plan: RunLimits, done: float, file: TextIO) -> Any:
     """A tqdm bar over updates or seconds; tqdm is imported only where one is drawn."""
     from tqdm import tqdm
 
@@ -104,7 +104,9 @@ def _bar(plan: Plan, done: float, file: TextIO) -> Any:
     )
 
 
-def describe_run(trainer: Trainer, yardsticks: Mapping[str, float], plan: Plan, out: Path) -> str:
+def describe_run(
+    trainer: Trainer, yardsticks: Mapping[str, float], plan: RunLimits, out: Path
+) -> str:
     """The text, the model, the plan, and the n-grams' bits a character."""
     text, settings, vocabulary = trainer.text, trainer.settings, trainer.vocabulary
     passed = f" ({text.passed_over:,} passed over that are not text)" if text.passed_over else ""

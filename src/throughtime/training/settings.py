@@ -28,7 +28,7 @@ MOST_LAYERS = 1000  # a file may claim any number of them
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunLimits:
     """The end of a run, counted from its first update; whichever limit comes first ends it.
 
     Attributes:

@@ -26,7 +26,7 @@ from throughtime.training.checkpoint import (
 )
 from throughtime.training.distributed import Launch, Processes, ShardedGenerator
 from throughtime.training.optimisers import clip
-from throughtime.training.settings import Plan, Settings, factor
+from throughtime.training.settings import RunLimits, Settings, factor
 from throughtime.training.text import Streams, Text, Vocabulary, parallel
 
 VALIDATION_STREAMS = 64  # each begins with a zero state; more streams score a little worse
@@ -126,7 +126,7 @@ class Trainer:
         self.optimiser = settings.new_optimiser(self.network.parameters.flat.size)
         self.updates, self.epoch, self.window, self.seconds = 0, 0, 0, 0.0
         self.state = self._zero_state()
-        self.plan = Plan()
+        self.plan = RunLimits()
         self.history: list[Record] = []
         self.recent: list[float] = []
         self.saved: int | None = None
@@ -272,7 +272,7 @@ class Trainer:
             refuse("fit", "updates or seconds", "neither")
         positive("validate_every", validate_every)
         positive("checkpoint_every", checkpoint_every)
-        self.plan = Plan(updates, seconds)
+        self.plan = RunLimits(updates, seconds)
         processes = self.processes
         earlier, began = processes.seconds(self.seconds), perf_counter()
         losses = self.recent

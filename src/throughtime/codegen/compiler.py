@@ -63,7 +63,7 @@ class Compiler:
     title: str
 
 
-class Late(Unavailable):
+class CompilerTimeout(Unavailable):
     """A compiler has not finished in time."""
 
 
@@ -112,7 +112,7 @@ def _asked(command: tuple[str, ...]) -> Compiler:
         asked = [*command, *OPTIONS, *tuned, "-x", "c", "-dM", "-E", os.devnull]
         try:
             told = run(asked, tolerances.PROBE_SECONDS)
-        except Late:
+        except CompilerTimeout:
             raise  # it would be as late with other options
         except Unavailable as failure:
             problem = str(failure)
@@ -148,7 +148,7 @@ def run(command: list[str], seconds: float) -> str:
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
-        raise Late(f"{title} did not finish within {seconds:g} seconds") from None
+        raise CompilerTimeout(f"{title} did not finish within {seconds:g} seconds") from None
     finally:
         if process.returncode is None:
             _end(process)

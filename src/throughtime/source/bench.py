@@ -19,7 +19,7 @@ LONGEST_IMPORT = 120.0  # seconds; large libraries take many, on a busy machine
 LONGEST_TRY = 10.0  # seconds; a run of a small network takes thousandths
 
 
-class Late(BaseException):
+class TryTimeout(BaseException):
     """A try has taken too long; no `except Exception` of the user's stops it."""
 
 
@@ -86,13 +86,13 @@ def limited(seconds: float = LONGEST_TRY) -> Iterator[None]:
         return
 
     def late(number: int, frame: object) -> None:
-        raise Late
+        raise TryTimeout
 
     before = signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
-    except Late:
+    except TryTimeout:
         raise CheckError(f"it takes longer than {seconds:g} s") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

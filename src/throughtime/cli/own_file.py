@@ -40,7 +40,7 @@ NOT_LOOKED = (
 
 
 @dataclass(frozen=True)
-class Judged:
+class ChildAnswer:
     """What a child sends back: what was found in which text, and the report, if asked for."""
 
     found: str
@@ -97,7 +97,7 @@ def _returns(node: ast.AST) -> bool:
 
 def judge(
     place: str, made: str, seed: int, options: dict[str, Any], run: bool, folder: str = ""
-) -> Judged:
+) -> ChildAnswer:
     """In the child: finds, and checks what was found.
 
     Args:
@@ -114,14 +114,16 @@ def judge(
     text = str(found)
     target = as_python(found.recipe, found.name, folder)
     if not run:
-        return Judged(text, target, None, found.recipe, read)
+        return ChildAnswer(text, target, None, found.recipe, read)
     tell(f"measuring the gradient of {found.name}")
     target_of_file = Program(found.recipe, seed=seed).target()
     report = check(target_of_file, seed=seed, diagnose=False, **options)
     if report.verdict == "disagree":
         tell("looking for the cause")
         report = _with_causes(target_of_file, report, found.recipe, seed, options)
-    return Judged(text, target, _with_notes(report, (*found.notes, NOT_LOOKED)), found.recipe, read)
+    return ChildAnswer(
+        text, target, _with_notes(report, (*found.notes, NOT_LOOKED)), found.recipe, read
+    )
 
 
 def _with_causes(
@@ -153,7 +155,7 @@ def _with_notes(report: Report, notes: tuple[str, ...]) -> Report:
     return Report(**{**vars(report), "notes": (*report.notes, *notes)})
 
 
-def judged(options: argparse.Namespace, chosen: dict[str, Any]) -> Judged:
+def judged(options: argparse.Namespace, chosen: dict[str, Any]) -> ChildAnswer:
     """What the child says of the file that the command line names."""
     path, name = split_place(options.target)
     place = str(path.resolve()) + (f":{name}" if name else "")
@@ -163,11 +165,11 @@ def judged(options: argparse.Namespace, chosen: dict[str, Any]) -> Judged:
     what = f"checking {path.name}" if run else f"looking for what can be checked in {path.name}"
     with waiting(what, False if options.quiet else None) as now:
         found = apart(TASK, *given, seconds=options.timeout, told=now)
-    assert isinstance(found, Judged)
+    assert isinstance(found, ChildAnswer)
     return found
 
 
-def with_lines(found: Judged, options: argparse.Namespace) -> Report:
+def with_lines(found: ChildAnswer, options: argparse.Namespace) -> Report:
     """The report of a wrong gradient with the line that is wrong, as far as that is known.
 
     It is looked for in another process than the check's: what befalls it there leaves the verdict.

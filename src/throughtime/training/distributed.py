@@ -206,10 +206,10 @@ def join() -> Processes:
         expected = f"{size} processes to meet at {address}:{port}"
         refuse("processes", expected, _first_line(problem), error=LostWorkerError)
     _share_cores()
-    return Group(torch, dist, rank, size, pulse, siblings)
+    return ProcessGroup(torch, dist, rank, size, pulse, siblings)
 
 
-class Group(Processes):
+class ProcessGroup(Processes):
     """One process of many; see `Processes`. Made by `join`, left at the end of its `with`."""
 
     def __init__(

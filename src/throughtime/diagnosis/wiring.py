@@ -182,7 +182,7 @@ def _input_rows(study: Study, matrices: Sequence[str], units: int) -> Iterator[l
     yield from (blocks for blocks in alone.values() if len(blocks) > 1)
 
 
-class Recurrent(NamedTuple):
+class RecurrentBlocks(NamedTuple):
     """What may be the recurrent matrices.
 
     Attributes:
@@ -196,13 +196,13 @@ class Recurrent(NamedTuple):
     inputs: int
 
 
-def recurrent(study: Study, wires: Wires) -> Iterator[Recurrent]:
+def recurrent(study: Study, wires: Wires) -> Iterator[RecurrentBlocks]:
     """Each way in which the recurrent matrices may lie.
 
     First those that do not matter at T = 1 with all other tensors drawn at random; then, since an
     initial state may be among these, those that do not matter without other matrices.
     """
-    known: list[Recurrent] = []
+    known: list[RecurrentBlocks] = []
     head = () if wires.head is None else (wires.head[0],)
     for kept in (None, (*(name for name, _ in wires.whole), *head)):
         for one in _idle(study, wires, kept):
@@ -211,14 +211,14 @@ def recurrent(study: Study, wires: Wires) -> Iterator[Recurrent]:
                 yield one
 
 
-def _same(one: Recurrent, other: Recurrent) -> bool:
+def _same(one: RecurrentBlocks, other: RecurrentBlocks) -> bool:
     return len(one.blocks) == len(other.blocks) and all(
         a == b and np.array_equal(p, q)
         for (a, p), (b, q) in zip(one.blocks, other.blocks, strict=True)
     )
 
 
-def _idle(study: Study, wires: Wires, kept: Collection[str] | None) -> Iterator[Recurrent]:
+def _idle(study: Study, wires: Wires, kept: Collection[str] | None) -> Iterator[RecurrentBlocks]:
     """What the loss does not react to at T = 1, as recurrent matrices."""
     alone: dict[tuple[bool, int, tuple[int, ...]], list[tuple[Place, Place]]] = {}
     for name in wires.matrices:
@@ -242,12 +242,12 @@ def _idle(study: Study, wires: Wires, kept: Collection[str] | None) -> Iterator[
                 if gates == 1:
                     alone.setdefault((turned, first, shape), []).append((blocks[0], whole))
                 width = inputs or _inputs(study, wires, name, gates)
-                yield Recurrent(tuple(blocks), (whole,), width)
+                yield RecurrentBlocks(tuple(blocks), (whole,), width)
     for (_, _, shape), found in alone.items():
         if len(found) > 1:
             few, every = zip(*found, strict=True)
             width = sum(shape) - 2 * wires.units or _inputs(study, wires, few[0][0], 1)
-            yield Recurrent(few, every, width)
+            yield RecurrentBlocks(few, every, width)
 
 
 def _inputs(study: Study, wires: Wires, known: str, gates: int) -> int:

@@ -11,7 +11,7 @@ from engine_examples import OPTIONS, assert_same_bits, example
 from helpers import relative_error
 from throughtime import _engine
 from throughtime.cells import engine_cell
-from throughtime.network import Recurrent
+from throughtime.network import RecurrentLayer
 from throughtime.network.bfloat16 import RecurrentInBfloat16, in_bfloat16, nearest_bfloat16
 from throughtime.training import RunLimits, Trainer
 from training_examples import text, trainer
@@ -92,7 +92,10 @@ def test_the_engine_computes_what_the_readable_form_says(products, name, shape):
     for ragged, indices in [(True, False), (False, True)]:
         case = example(name, shape, ragged=ragged, indices=indices).astype("float32")
         truth = run(RecurrentInBfloat16(case.cell), case, "readable")
-        ours, plain = run(RecurrentInBfloat16(case.cell), case), run(Recurrent(case.cell), case)
+        ours, plain = (
+            run(RecurrentInBfloat16(case.cell), case),
+            run(RecurrentLayer(case.cell), case),
+        )
         assert {a.dtype for a in ours.values()} == {np.dtype("float32")}
         assert {type(a) for a in truth.values()} == {np.ndarray}
         for what, array in truth.items():
@@ -111,7 +114,7 @@ def test_all_products_are_rounded(products, name):
     for what in moved:  # so little is rounded away
         again = run(layer, replace(case, p=exact | {what: moved[what]}))
         assert_same_bits(again, still)
-    plain = run(Recurrent(case.cell), replace(case, p=exact))
+    plain = run(RecurrentLayer(case.cell), replace(case, p=exact))
     assert relative_error(still["outputs"], plain["outputs"]) > 1e-5  # h is rounded
 
 
@@ -362,7 +365,7 @@ def test_refuses_what_has_no_such_products():
         return np.tanh(W @ x + U @ h + b)
 
     with pytest.raises(TypeError, match=r"layer 0: expected RNN, LSTM, GRU, .* got elman"):
-        in_bfloat16(0, Recurrent(elman(3, 4)))
+        in_bfloat16(0, RecurrentLayer(elman(3, 4)))
 
 
 def test_the_engine_refuses_float64(products):

@@ -36,7 +36,7 @@ from throughtime.network import (
     LossValue,
     Network,
     NetworkTape,
-    Recurrent,
+    RecurrentLayer,
     RecurrentTape,
     one_direction,
 )
@@ -212,7 +212,7 @@ def _one_step(
     lowest = next(i for i, layer in enumerate(run.network.layers) if layer.shapes())
     for number in reversed(range(run.top + 1)):
         layer = run.network.layers[number]
-        if isinstance(layer, Recurrent):
+        if isinstance(layer, RecurrentLayer):
             later = front[number]
             if dx is not None:
                 later = later | {"h": later["h"] + dx}
@@ -227,7 +227,7 @@ def _one_step(
                 found[number] = {"z": dx}
             continue
         if number > lowest and dz is not None:
-            if isinstance(layer, Recurrent):
+            if isinstance(layer, RecurrentLayer):
                 dx = run.linear[number].to_inputs(at, dz)
             else:
                 dx = input_gradient(dz, run.network.of_layer(number)["W"])
@@ -439,7 +439,7 @@ class StretchSums:
 
     def _wanted(self, number: int) -> tuple[str, ...]:
         layer = self.run.network.layers[number]
-        projected = isinstance(layer, Recurrent) and "R" in layer.shapes()
+        projected = isinstance(layer, RecurrentLayer) and "R" in layer.shapes()
         return ("z", "h") if projected else ("z",)
 
 

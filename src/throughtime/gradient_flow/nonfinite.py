@@ -28,7 +28,7 @@ from throughtime.network import (
     LossValue,
     Network,
     NetworkTape,
-    Recurrent,
+    RecurrentLayer,
     RecurrentTape,
 )
 from throughtime.parameters import Parameters
@@ -365,7 +365,7 @@ class NonFiniteSearch:
             before = x
             x, _, tape = layer.forward(p, x, own, lengths, rng)
             tapes.append(tape)
-            if isinstance(layer, Recurrent):
+            if isinstance(layer, RecurrentLayer):
                 assert isinstance(tape, RecurrentTape)
                 for prefix, one in zip(layer.prefixes, tape.directions, strict=True):
                     named = {name: p[prefix + name] for name in layer.cell.shapes()}

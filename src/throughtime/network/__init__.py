@@ -18,7 +18,7 @@ from throughtime.network.losses import (
     SoftmaxCrossEntropy,
 )
 from throughtime.network.network import Network
-from throughtime.network.recurrent import Recurrent, RecurrentTape, reverse
+from throughtime.network.recurrent import RecurrentLayer, RecurrentTape, reverse
 from throughtime.network.stack import Spec, as_layer, build, describe
 from throughtime.network.truncation import (
     TruncationWindow,
@@ -60,7 +60,7 @@ __all__ = [
     "Network",
     "NetworkTape",
     "PrecisionCost",
-    "Recurrent",
+    "RecurrentLayer",
     "RecurrentTape",
     "Reduction",
     "Run",

@@ -11,7 +11,7 @@ from throughtime.equations import PLAIN, SINGLE
 from throughtime.network.layers import Dense, Dropout, Embedding
 from throughtime.network.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from throughtime.network.network import Network
-from throughtime.network.recurrent import Recurrent
+from throughtime.network.recurrent import RecurrentLayer
 
 WORD = re.compile(r"[a-z]\w*", re.ASCII | re.IGNORECASE)
 LOSSES = (BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy)
@@ -52,7 +52,7 @@ def network_as_c(
     for number, layer in enumerate(network.layers):
         own = {parameter: places[f"{number}.{parameter}"] for parameter in layer.shapes()}
         word, width = f"layer{number}", layer.output_size(size)
-        if isinstance(layer, Recurrent):
+        if isinstance(layer, RecurrentLayer):
             if layer.cell.bidirectional:
                 way_out = "a stream has no future; train one direction"
                 refuse(f"layer {number}", "a layer that runs in one direction", "both", way_out)

@@ -20,7 +20,7 @@ from throughtime.arrays import Array, refuse
 from throughtime.cells import LocalGradients, State, Tape, has_twin
 from throughtime.engine_settings import products_in_bfloat16, use_compiled
 from throughtime.network.layers import Dense, Dropout, Embedding, InputTape, Layer, LayerTape
-from throughtime.network.recurrent import Recurrent, RecurrentTape
+from throughtime.network.recurrent import RecurrentLayer, RecurrentTape
 
 PRODUCTS = ("float32", "bfloat16")
 FLOAT32 = "leave products out, or give products='float32'"
@@ -50,13 +50,13 @@ def in_bfloat16(number: int, layer: Layer) -> Layer:
     Raises:
         TypeError: for a layer that has no such form.
     """
-    if type(layer) is Recurrent and has_twin(layer.cell):
+    if type(layer) is RecurrentLayer and has_twin(layer.cell):
         return RecurrentInBfloat16(layer.cell)
     if type(layer) is Dense:
         return DenseInBfloat16(layer.inputs, layer.outputs, layer.bias)
     if isinstance(layer, Embedding | Dropout):
         return layer
-    what = layer.cell.title if isinstance(layer, Recurrent) else type(layer).__name__
+    what = layer.cell.title if isinstance(layer, RecurrentLayer) else type(layer).__name__
     expected = "RNN, LSTM, GRU, Dense, Embedding or Dropout, for products in bfloat16"
     refuse(f"layer {number}", expected, what, FLOAT32, error=TypeError)
 
@@ -107,7 +107,7 @@ class _InBfloat16(Layer):
 
 
 @dataclass(frozen=True)
-class RecurrentInBfloat16(_InBfloat16, Recurrent):
+class RecurrentInBfloat16(_InBfloat16, RecurrentLayer):
     """A recurrent layer whose products are in bfloat16."""
 
 

@@ -19,7 +19,7 @@ from throughtime.arrays import Array, refuse, step_counts
 from throughtime.network.data import checked_inputs, checked_state
 from throughtime.network.layers import Dense, Dropout, Embedding
 from throughtime.network.losses import Loss
-from throughtime.network.recurrent import Recurrent
+from throughtime.network.recurrent import RecurrentLayer
 from throughtime.network.stack import LayerStack
 from throughtime.parameters import Parameters
 
@@ -86,7 +86,7 @@ def budget_of(network: LayerStack, steps: int, batch: int) -> MemoryBudget:
     for number, layer in enumerate(network.layers):
         outputs = layer.output_size(size)
         numbers += 2 * outputs + (size if number else 0)  # outputs, and the gradients by both
-        if isinstance(layer, Recurrent):
+        if isinstance(layer, RecurrentLayer):
             numbers += sum(layer.state_sizes().values()) + layer.kept_size()
         elif not isinstance(layer, Dense | Embedding):
             numbers += outputs

@@ -33,7 +33,7 @@ class RecurrentTape(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recurrent(Layer):
+class RecurrentLayer(Layer):
     """Runs a cell over the steps and, if it is bidirectional, a second one backwards.
 
     The outputs of both directions are concatenated: (T, B, 2H).

@@ -23,7 +23,7 @@ from throughtime.cells import CELLS, Cell, Tape
 from throughtime.network.bfloat16 import checked_products, in_bfloat16
 from throughtime.network.data import Gradients, NetworkTape, checked_inputs, checked_state
 from throughtime.network.layers import Dense, Dropout, Embedding, InputTape, Layer, LayerTape
-from throughtime.network.recurrent import Recurrent, RecurrentTape
+from throughtime.network.recurrent import RecurrentLayer, RecurrentTape
 from throughtime.parameters import Parameters
 
 Spec: TypeAlias = Cell | Layer  # an entry of the list of layers that a user gives
@@ -37,7 +37,7 @@ KINDS: dict[str, Callable[..., Spec]] = {
 def as_layer(number: int, spec: object) -> Layer:
     """The layer for the user's specification at position `number`."""
     if isinstance(spec, Cell):
-        return Recurrent(spec)
+        return RecurrentLayer(spec)
     if isinstance(spec, Layer):
         return spec
     refuse(f"layer {number}", "one of " + ", ".join(KINDS), repr(spec), error=TypeError)
@@ -106,9 +106,9 @@ class LayerStack:
         return self.parameters.dtype
 
     @property
-    def recurrent(self) -> dict[int, Recurrent]:
+    def recurrent(self) -> dict[int, RecurrentLayer]:
         """The recurrent layers by number."""
-        return {i: x for i, x in enumerate(self.layers) if isinstance(x, Recurrent)}
+        return {i: x for i, x in enumerate(self.layers) if isinstance(x, RecurrentLayer)}
 
     @property
     def bidirectional(self) -> bool:

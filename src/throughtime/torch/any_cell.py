@@ -15,7 +15,7 @@ import torch
 
 from throughtime.arrays import generator, refuse
 from throughtime.cells import Cell, State
-from throughtime.network import Recurrent as RecurrentLayer
+from throughtime.network import RecurrentLayer
 from throughtime.torch.double_backward import gradients_by_autograd
 from throughtime.torch.execution import is_recording
 from throughtime.torch.reference import steps

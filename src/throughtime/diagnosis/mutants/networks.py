@@ -16,7 +16,7 @@ from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import GivenLoss, Loss
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.gradcheck import Gates
-from throughtime.network import Dense, Dropout, Embedding, Network, Recurrent
+from throughtime.network import Dense, Dropout, Embedding, Network, RecurrentLayer
 
 KINDS = {
     "SoftmaxCrossEntropy": "softmax",
@@ -58,7 +58,7 @@ class NetworkLayout:
         """The gates that a tensor consists of; None where it has none."""
         number, kind = name.split(".")[0], name.split(".")[-1]
         layer = self.network.layers[int(number)]
-        if not isinstance(layer, Recurrent) or kind not in "WUb" or len(layer.cell.gates) < 2:
+        if not isinstance(layer, RecurrentLayer) or kind not in "WUb" or len(layer.cell.gates) < 2:
             return None
         return Gates(len(layer.cell.gates), 0, layer.cell.gates, PYTORCH)
 
@@ -102,7 +102,7 @@ class NetworkLayout:
         )
 
     def _of_equations(
-        self, embedding: bool, recurrent: dict[int, Recurrent], head: Dense | None
+        self, embedding: bool, recurrent: dict[int, RecurrentLayer], head: Dense | None
     ) -> Layout:
         """The layout of a network whose layers have one cell, which its equations alone give."""
         from throughtime.diagnosis.mutants.equation_layout import OF_EQUATIONS, EquationLayout
@@ -226,17 +226,17 @@ class TorchLayout:
         return layout.model(parameters)
 
 
-def _prefixes(recurrent: Mapping[int, Recurrent]) -> list[str]:
+def _prefixes(recurrent: Mapping[int, RecurrentLayer]) -> list[str]:
     """What stands in front of the names in each layer and direction."""
     return [f"{n}.{way}" for n, layer in recurrent.items() for way in layer.prefixes]
 
 
-def _stack(network: Network) -> tuple[bool, dict[int, Recurrent], Dense | None]:
+def _stack(network: Network) -> tuple[bool, dict[int, RecurrentLayer], Dense | None]:
     """(whether there is an Embedding, the recurrent layers by their positions, the head)."""
     layers = [layer for layer in network.layers if not isinstance(layer, Dropout)]
     embedding = isinstance(layers[0], Embedding)
     head = layers[-1] if isinstance(layers[-1], Dense) else None
-    recurrent = {n: own for n, own in enumerate(network.layers) if isinstance(own, Recurrent)}
+    recurrent = {n: own for n, own in enumerate(network.layers) if isinstance(own, RecurrentLayer)}
     if not recurrent or embedding + len(recurrent) + (head is not None) != len(layers):
         kinds = ", ".join(type(layer).__name__ for layer in layers)
         refuse("layout of a Network", "Embedding or none, recurrent layers, Dense or none", kinds)

@@ -18,7 +18,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.drawn_losses import BlockSetting
-from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, Cell
+from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, MutantCell
 from throughtime.diagnosis.mutants.model import Block, BlockPlace
 from throughtime.diagnosis.tolerances import CLOSED_GATE, FAR_INPUT
 
@@ -64,7 +64,7 @@ def one_sign(directions: int) -> Iterator[Drive]:
             yield Drive(inputs=True, closed=True, direction=direction, sign=sign)
 
 
-def keeping(cell: Cell) -> dict[str, float]:
+def keeping(cell: MutantCell) -> dict[str, float]:
     """The gates that keep the state before, and what sign of a pre-activation closes each."""
     if isinstance(cell, LSTM):
         return {"i": 1.0} if cell.coupled else {"f": -1.0}
@@ -73,7 +73,7 @@ def keeping(cell: Cell) -> dict[str, float]:
     return {}
 
 
-def zeroed(drive: Drive, cell: Cell, block: Block) -> bool:
+def zeroed(drive: Drive, cell: MutantCell, block: Block) -> bool:
     """Whether a block is put to 0."""
     if block.kind == "U":
         return True
@@ -85,7 +85,7 @@ def zeroed(drive: Drive, cell: Cell, block: Block) -> bool:
 
 
 def settings(
-    drive: Drive, cell: Cell, places: Mapping[Block, BlockPlace], widths: Mapping[Block, int]
+    drive: Drive, cell: MutantCell, places: Mapping[Block, BlockPlace], widths: Mapping[Block, int]
 ) -> tuple[BlockSetting, ...]:
     """What the blocks that drive are put to.
 
@@ -120,7 +120,7 @@ def settings(
 
 
 def _by_biases(
-    places: Mapping[Block, BlockPlace], closing: Mapping[str, float], cell: Cell
+    places: Mapping[Block, BlockPlace], closing: Mapping[str, float], cell: MutantCell
 ) -> Iterator[BlockSetting]:
     closed = set()
     for block, place in places.items():

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from throughtime.arrays import Array, refuse, refuse_unknown
 from throughtime.cells import CellDefinition, DerivedCell
-from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, Cell
+from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, MutantCell
 from throughtime.diagnosis.mutants.equation_layout import (
     OF_EQUATIONS,
     EquationLayout,
@@ -341,7 +341,7 @@ def guess(inputs: Any, targets: Any = None, **known: Unpack[KnownOfARun]) -> Gue
 
 
 def _layout(
-    cell: Cell,
+    cell: MutantCell,
     inputs: Any,
     targets: Any,
     order: str,

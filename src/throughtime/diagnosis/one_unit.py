@@ -15,7 +15,7 @@ from itertools import permutations
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, Cell
+from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, MutantCell
 from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.model import (
@@ -37,7 +37,7 @@ from throughtime.diagnosis.tolerances import (
 )
 from throughtime.diagnosis.unit_points import GateBias, UnitObservation, UnitPoints
 
-GATED: dict[int, tuple[Cell, ...]] = {  # by how many gates they have
+GATED: dict[int, tuple[MutantCell, ...]] = {  # by how many gates they have
     3: (
         *(GRU(reset_after, keep) for keep in ("z", "1-z") for reset_after in (True, False)),
         LSTM(coupled=True),
@@ -60,7 +60,7 @@ class OneUnit:
         alone: whether no other layer lies below, of which nothing is known.
     """
 
-    cell: Cell
+    cell: MutantCell
     gates: tuple[str, ...]
     off: tuple[bool, ...]
     looks: tuple[UnitObservation, ...]
@@ -131,14 +131,14 @@ def _with_inputs(unit: OneUnit, points: SimplePoints) -> OneUnit:
     return replace(unit, fitting=tuple(m for m in unit.fitting if (m in other) != cut))
 
 
-def _cells(places: UnitPoints) -> tuple[Cell, ...]:
+def _cells(places: UnitPoints) -> tuple[MutantCell, ...]:
     if len(places.gates) != 1:
         return GATED.get(len(places.gates), ())
     return tuple(RNN(kind) for kind in ("tanh", "sigmoid") if places.state_is(ACTIVATIONS[kind]))
 
 
 def _merged(
-    places: UnitPoints, cells: Sequence[Cell], looks: Sequence[UnitObservation]
+    places: UnitPoints, cells: Sequence[MutantCell], looks: Sequence[UnitObservation]
 ) -> OneUnit | None:
     """What the looks tell; None where no cell fits them, or cells that have nothing in common."""
     if not looks or looks[0].steps != 1:
@@ -175,7 +175,7 @@ class _Sent:
 class _Known:
     """A cell, the order of its gates, and what was sent into the steps at each look."""
 
-    cell: Cell
+    cell: MutantCell
     order: tuple[int, ...]
     models: tuple[Model, ...]
     looks: tuple[UnitObservation, ...]
@@ -196,7 +196,7 @@ class _Known:
         return found
 
 
-def _orders(cell: Cell, looks: Sequence[UnitObservation]) -> Iterator[_Known]:
+def _orders(cell: MutantCell, looks: Sequence[UnitObservation]) -> Iterator[_Known]:
     """The orders of the cell's gates with which its equations give the numerical derivatives."""
     for order in permutations(range(len(cell.gates))):
         told: list[tuple[Model, UnitObservation, _Sent]] = []
@@ -228,7 +228,7 @@ def _sent(model: Model, order: tuple[int, ...], seen: UnitObservation) -> _Sent 
     return _Sent(e if tells else np.empty(0), inverse, bars)
 
 
-def _model(cell: Cell, order: tuple[int, ...], seen: UnitObservation) -> Model:
+def _model(cell: MutantCell, order: tuple[int, ...], seen: UnitObservation) -> Model:
     """One unit, run once for every step that e_t can be sent into."""
     gates = range(len(cell.gates))
     blocks: Blocks = {Block(0, "W", k): np.zeros((1, 1)) for k in gates}

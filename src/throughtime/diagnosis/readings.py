@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, Cell
+from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, MutantCell
 from throughtime.diagnosis.mutants.losses import Loss
 from throughtime.diagnosis.mutants.model import HEAD, Block, BlockPlace, Data, Model, Placement
 from throughtime.diagnosis.tolerances import (
@@ -36,7 +36,7 @@ class Kind:
             for the peephole of that gate, "h" and "k" for the initial states of h and c.
     """
 
-    cell: Cell
+    cell: MutantCell
     letters: str
 
     def block(self, letter: str) -> Block | None:

@@ -84,7 +84,7 @@ class Deltas(NamedTuple):
     start_c: Array
 
 
-class Cell(Protocol):
+class MutantCell(Protocol):
     """One step forward and one step back; `forward` and `backward` below do the rest."""
 
     @property
@@ -125,7 +125,7 @@ class Cell(Protocol):
         """By gate, what U multiplies in the forward pass, where it is not h_{t−1}."""
 
 
-def forward(cell: Cell, w: Weights, x: Array, h: Array, c: Array) -> Tape:
+def forward(cell: MutantCell, w: Weights, x: Array, h: Array, c: Array) -> Tape:
     """All steps, from inputs (T, B, I) and the initial states (B, P) and (B, H)."""
     z_x = np.einsum("tbi,ghi->tbgh", x, w.W) + w.b
     hs, cs, vs, us, ms = [h], [c], [], [], []
@@ -155,7 +155,7 @@ def recur_back(du: Array, U: Array) -> Array:
 
 
 def backward(
-    cell: Cell,
+    cell: MutantCell,
     w: Weights,
     tape: Tape,
     dh_out: Array,
@@ -184,7 +184,7 @@ def backward(
 
 
 def products(
-    cell: Cell, w: Weights, tape: Tape, deltas: Deltas, intervene: Interventions
+    cell: MutantCell, w: Weights, tape: Tape, deltas: Deltas, intervene: Interventions
 ) -> Weights:
     """δW = Σ δz xᵀ, δU = Σ δu h_{t−1}ᵀ, δb = Σ δz, δc = Σ δu, δp = Σ δz ⊙ c, δR = Σ δh mᵀ."""
     T, B, G, H = deltas.z.shape

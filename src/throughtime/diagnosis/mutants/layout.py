@@ -11,7 +11,7 @@ import numpy as np
 
 from throughtime.arrays import Array, Shape, refuse
 from throughtime.diagnosis.mutants.arrangements import Arrangement, arrangements
-from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, Cell
+from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, MutantCell
 from throughtime.diagnosis.mutants.gate_names import CANDIDATE, LETTERS
 from throughtime.diagnosis.mutants.losses import Loss, as_targets
 from throughtime.diagnosis.mutants.model import (
@@ -77,7 +77,7 @@ class Layout:
         notes: sentences on what of this was guessed.
     """
 
-    cell: Cell
+    cell: MutantCell
     order: str
     inputs: Any
     targets: Any

@@ -19,8 +19,8 @@ from throughtime.diagnosis.mutants.cells import (
     ACTIVATIONS,
     LSTM,
     SLOPES,
-    Cell,
     Deltas,
+    MutantCell,
     Tape,
     Weights,
     backward,
@@ -212,7 +212,7 @@ class Model:
         squash: the activation between the two layers of a head.
     """
 
-    cell: Cell
+    cell: MutantCell
     placement: Placement
     blocks: Blocks
     data: Data

@@ -11,7 +11,7 @@ import numpy as np
 
 from throughtime import cells
 from throughtime.arrays import Array, Shape, refuse
-from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, Cell
+from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, MutantCell
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import GivenLoss, Loss
 from throughtime.diagnosis.mutants.model import Model
@@ -192,7 +192,7 @@ class TorchLayout:
         if self.run.given_loss is not None:
             loss = GivenLoss(loss=self.run.given_loss, seen=self.run.returned, batch_first=first)
         kind = type(inner).__name__
-        gated: dict[str, Cell] = {"LSTM": LSTM(), "GRU": GRU()}
+        gated: dict[str, MutantCell] = {"LSTM": LSTM(), "GRU": GRU()}
         spec = gated.get(kind) or RNN(inner.nonlinearity)
         final = None
         if not head and len(weights) > 1:
@@ -243,7 +243,7 @@ def _stack(network: Network) -> tuple[bool, dict[int, RecurrentLayer], Dense | N
     return embedding, recurrent, head
 
 
-def _cell(spec: cells.Cell) -> Cell:
+def _cell(spec: cells.Cell) -> MutantCell:
     if isinstance(spec, cells.LSTM):
         return LSTM(peepholes=spec.peepholes)
     if isinstance(spec, cells.GRU):

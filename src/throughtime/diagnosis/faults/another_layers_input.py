@@ -56,7 +56,7 @@ from typing import Any
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.fault import Fault, Section
-from throughtime.diagnosis.mutants.shared_interventions import Model, Mutation, Tape, mutation
+from throughtime.diagnosis.mutants.shared_interventions import Model, MutantTape, Mutation, mutation
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
@@ -90,7 +90,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
                     yield mutation(where, directed.layer, directed.direction, h_before=edit)
 
 
-def _states_in(k: int, operands: dict[int, Array], tape: Tape) -> dict[int, Array]:
+def _states_in(k: int, operands: dict[int, Array], tape: MutantTape) -> dict[int, Array]:
     return operands | {k: tape.h[:-1]}
 
 

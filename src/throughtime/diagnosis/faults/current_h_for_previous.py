@@ -61,8 +61,8 @@ from throughtime.diagnosis.fault import Fault, Section
 from throughtime.diagnosis.mutants.shared_interventions import (
     Intervention,
     Model,
+    MutantTape,
     Mutation,
-    Tape,
     in_each_layer,
     without_candidate,
 )
@@ -79,7 +79,7 @@ def mutations(model: Model) -> Iterator[Mutation]:
         yield from in_each_layer(model, f"gate {gate}", candidate=partial(_in_gate, k))
 
 
-def _in_gate(k: int, operands: dict[int, Array], tape: Tape, h: Array) -> dict[int, Array]:
+def _in_gate(k: int, operands: dict[int, Array], tape: MutantTape, h: Array) -> dict[int, Array]:
     return operands | {k: tape.h[1:]}
 
 

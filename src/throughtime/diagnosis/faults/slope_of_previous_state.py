@@ -65,8 +65,8 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     RNN,
     SLOPES,
     Model,
+    MutantTape,
     Mutation,
-    Tape,
     in_each_layer,
 )
 
@@ -76,14 +76,14 @@ def mutations(model: Model) -> Iterator[Mutation]:
     if isinstance(model.cell, RNN):
         kind = model.cell.nonlinearity
 
-        def before(slopes: Array, tape: Tape, **_: Any) -> Array:
+        def before(slopes: Array, tape: MutantTape, **_: Any) -> Array:
             slope: Array = SLOPES[kind](tape.h[:-1, :, None])
             return slope
 
         yield from in_each_layer(model, "h_{t−1}", slopes=before)
     if isinstance(model.cell, LSTM) and model.cell.squash == "tanh":
 
-        def of_cell(slope: Array, tape: Tape, **_: Any) -> Array:
+        def of_cell(slope: Array, tape: MutantTape, **_: Any) -> Array:
             return 1 - np.tanh(tape.c[:-1]) ** 2
 
         yield from in_each_layer(model, "c_{t−1}", cell_slope=of_cell)

@@ -75,8 +75,8 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     LSTM,
     Intervention,
     Model,
+    MutantTape,
     Mutation,
-    Tape,
     in_each_layer,
     projection_shape,
 )
@@ -90,10 +90,10 @@ def mutations(model: Model) -> Iterator[Mutation]:
     cell = model.cell
     assert isinstance(cell, LSTM)
 
-    def without_o(m: Array, tape: Tape) -> Array:
+    def without_o(m: Array, tape: MutantTape) -> Array:
         return ACTIVATIONS[cell.squash](tape.c[1:])
 
-    def before(m: Array, tape: Tape) -> Array:
+    def before(m: Array, tape: MutantTape) -> Array:
         return np.concatenate([0 * m[:1], m[:-1]])
 
     if size == units:

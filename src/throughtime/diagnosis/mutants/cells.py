@@ -35,7 +35,7 @@ class Weights(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Tape:
+class MutantTape:
     """What a forward pass keeps.
 
     Attributes:
@@ -102,13 +102,13 @@ class MutantCell(Protocol):
     def step(self, z_x: Array, w: Weights, h: Array, c: Array) -> tuple[Array, Array, Array, Array]:
         """(m_t, c_t, v_t, u_t) from z_x = W x_t + b (B, G, H)."""
 
-    def local(self, tape: Tape, intervene: Interventions) -> Local:
+    def local(self, tape: MutantTape, intervene: Interventions) -> Local:
         """The part of every step's derivatives that does not depend on later steps."""
 
     def step_back(
         self,
         w: Weights,
-        tape: Tape,
+        tape: MutantTape,
         local: Local,
         s: int,
         dh: Array,
@@ -121,11 +121,11 @@ class MutantCell(Protocol):
         recurrent matrix as the recursion uses it.
         """
 
-    def candidate_operand(self, tape: Tape, steps: Array, h: Array) -> dict[int, Array]:
+    def candidate_operand(self, tape: MutantTape, steps: Array, h: Array) -> dict[int, Array]:
         """By gate, what U multiplies in the forward pass, where it is not h_{t−1}."""
 
 
-def forward(cell: MutantCell, w: Weights, x: Array, h: Array, c: Array) -> Tape:
+def forward(cell: MutantCell, w: Weights, x: Array, h: Array, c: Array) -> MutantTape:
     """All steps, from inputs (T, B, I) and the initial states (B, P) and (B, H)."""
     z_x = np.einsum("tbi,ghi->tbgh", x, w.W) + w.b
     hs, cs, vs, us, ms = [h], [c], [], [], []
@@ -137,7 +137,7 @@ def forward(cell: MutantCell, w: Weights, x: Array, h: Array, c: Array) -> Tape:
         vs.append(v)
         us.append(u)
         ms.append(m)
-    return Tape(x, *map(np.array, (hs, cs, vs, us, ms)))
+    return MutantTape(x, *map(np.array, (hs, cs, vs, us, ms)))
 
 
 def recur(product: Array, w: Array) -> Array:
@@ -157,7 +157,7 @@ def recur_back(du: Array, U: Array) -> Array:
 def backward(
     cell: MutantCell,
     w: Weights,
-    tape: Tape,
+    tape: MutantTape,
     dh_out: Array,
     intervene: Interventions,
     dstate: tuple[Array, Array],
@@ -184,7 +184,7 @@ def backward(
 
 
 def products(
-    cell: MutantCell, w: Weights, tape: Tape, deltas: Deltas, intervene: Interventions
+    cell: MutantCell, w: Weights, tape: MutantTape, deltas: Deltas, intervene: Interventions
 ) -> Weights:
     """δW = Σ δz xᵀ, δU = Σ δu h_{t−1}ᵀ, δb = Σ δz, δc = Σ δu, δp = Σ δz ⊙ c, δR = Σ δh mᵀ."""
     T, B, G, H = deltas.z.shape
@@ -301,14 +301,14 @@ class RNN:
         s = ACTIVATIONS[self.nonlinearity](z_x + recur(h, w.U) + w.c)
         return s[:, 0], s[:, 0], s, np.zeros_like(h)
 
-    def local(self, tape: Tape, intervene: Interventions) -> Local:
+    def local(self, tape: MutantTape, intervene: Interventions) -> Local:
         h = tape.h[:-1]
         return Local(_slopes(self.activations, tape, intervene), h, h, h, h)
 
     def step_back(
         self,
         w: Weights,
-        tape: Tape,
+        tape: MutantTape,
         local: Local,
         s: int,
         dh: Array,
@@ -319,7 +319,7 @@ class RNN:
         back = Quantities(intervene)("δh_{t−1}", "δ", dz, plain=dh[:, None])
         return dz, dz, recur_back(back, w.U), dc
 
-    def candidate_operand(self, tape: Tape, steps: Array, h: Array) -> dict[int, Array]:
+    def candidate_operand(self, tape: MutantTape, steps: Array, h: Array) -> dict[int, Array]:
         return {}
 
 
@@ -360,7 +360,7 @@ class LSTM:
             o = v[:, -1] = sigmoid(z[:, -1] + w.p[-1] * c)
         return o * ACTIVATIONS[self.squash](c), c, v, np.zeros_like(c)
 
-    def local(self, tape: Tape, intervene: Interventions) -> Local:
+    def local(self, tape: MutantTape, intervene: Interventions) -> Local:
         c = intervene("cells", tape.c)
         m = ACTIVATIONS[self.squash](c[1:])
         bend = intervene("cell_slope", SLOPES[self.squash](m), m=m, tape=tape)
@@ -371,7 +371,7 @@ class LSTM:
     def step_back(
         self,
         w: Weights,
-        tape: Tape,
+        tape: MutantTape,
         local: Local,
         s: int,
         dh: Array,
@@ -415,7 +415,7 @@ class LSTM:
         plain = np.stack([d[gate] for gate in self.gates], axis=1) if at.touched else dz
         return dz, dz, recur_back(at("δh_{t−1}", "δ", dz, plain=plain), w.U), dc
 
-    def _beside(self, tape: Tape, s: int) -> dict[str, Array]:
+    def _beside(self, tape: MutantTape, s: int) -> dict[str, Array]:
         """f of the steps beside step s, by name; of step s itself where there is none."""
         steps = {"f_{t−1}": max(s - 1, 0), "f_{t+1}": min(s + 1, len(tape.v) - 1)}
         return {
@@ -423,7 +423,7 @@ class LSTM:
             for name, k in steps.items()
         }
 
-    def _values(self, tape: Tape, s: int, *gates: Array) -> dict[str, Array]:
+    def _values(self, tape: MutantTape, s: int, *gates: Array) -> dict[str, Array]:
         """What an operand in step s may be taken for, by name."""
         i, f, a, o = gates
         before, now, psi = tape.c[s], tape.c[s + 1], ACTIVATIONS[self.squash]
@@ -434,7 +434,7 @@ class LSTM:
             found |= {"h_t": tape.h[s + 1], "h_{t−1}": tape.h[s]}
         return found
 
-    def candidate_operand(self, tape: Tape, steps: Array, h: Array) -> dict[int, Array]:
+    def candidate_operand(self, tape: MutantTape, steps: Array, h: Array) -> dict[int, Array]:
         return {}
 
 
@@ -466,14 +466,14 @@ class GRU:
         now = kept * h + (1 - kept) * n
         return now, now, np.stack([r, z, n], axis=1), u
 
-    def local(self, tape: Tape, intervene: Interventions) -> Local:
+    def local(self, tape: MutantTape, intervene: Interventions) -> Local:
         h = tape.h[:-1]
         return Local(_slopes(self.activations, tape, intervene), h, h, h, intervene("update", h))
 
     def step_back(
         self,
         w: Weights,
-        tape: Tape,
+        tape: MutantTape,
         local: Local,
         s: int,
         dh: Array,
@@ -510,7 +510,7 @@ class GRU:
         dz = np.stack([dz_r, dz_z, dz_n], axis=1)
         return dz, np.stack([dz_r, dz_z, du_n], axis=1), direct + gates, dc
 
-    def _values(self, tape: Tape, s: int) -> dict[str, Array]:
+    def _values(self, tape: MutantTape, s: int) -> dict[str, Array]:
         """What an operand in step s may be taken for, by name."""
         r, z, n = (tape.v[s][:, k] for k in range(3))
         found = {"r": r, "z": z, "n": n, "1": np.ones_like(r), "0": np.zeros_like(r)}
@@ -520,11 +520,11 @@ class GRU:
             found |= {name: tape.v[k][:, 1], f"1 − {name}": 1 - tape.v[k][:, 1]}
         return found | ({"U_n h_{t−1}": tape.u[s]} if self.reset_after else {})
 
-    def candidate_operand(self, tape: Tape, steps: Array, h: Array) -> dict[int, Array]:
+    def candidate_operand(self, tape: MutantTape, steps: Array, h: Array) -> dict[int, Array]:
         return {} if self.reset_after else {2: tape.v[steps][:, :, 0] * h}
 
 
-def _slopes(activations: tuple[str, ...], tape: Tape, intervene: Interventions) -> Array:
+def _slopes(activations: tuple[str, ...], tape: MutantTape, intervene: Interventions) -> Array:
     """φ′ of every gate at every step, (T, B, G, H)."""
     v = tape.v
     slopes = np.stack([SLOPES[name](v[:, :, k]) for k, name in enumerate(activations)], axis=2)

@@ -16,7 +16,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.cells import DerivedCell
-from throughtime.diagnosis.mutants.cells import Deltas, Tape
+from throughtime.diagnosis.mutants.cells import Deltas, MutantTape
 from throughtime.diagnosis.mutants.interventions import Interventions
 from throughtime.equations import (
     TEXT,
@@ -120,7 +120,9 @@ class EquationCell:
 
     # --- forwards ---
 
-    def forward(self, p: Mapping[str, Array], x: Array, h: Array, c: Array) -> tuple[Tape, Values]:
+    def forward(
+        self, p: Mapping[str, Array], x: Array, h: Array, c: Array
+    ) -> tuple[MutantTape, Values]:
         """All steps, from inputs (T, B, I), the output's initial state (B, P), the others' (B, n).
 
         Returns:
@@ -141,7 +143,7 @@ class EquationCell:
         others = np.concatenate(states[1:], axis=2) if len(states) > 1 else None
         c_all = np.zeros((len(x) + 1, x.shape[1], 0)) if others is None else others
         values = _WithOtherSteps(known, self.functions, self.shifted)
-        return Tape(x, states[0], c_all, empty, empty, empty), values
+        return MutantTape(x, states[0], c_all, empty, empty, empty), values
 
     def _stretches(self) -> list[tuple[int, int]]:
         """Where each other state lies among all of them side by side."""
@@ -299,7 +301,7 @@ class EquationCell:
         deltas: Deltas,
         intervene: Interventions,
         edits: Sequence[Edits],
-        tape: Tape,
+        tape: MutantTape,
     ) -> tuple[dict[str, Array], Array | None]:
         """δ of every parameter, (M, …), by name, and δ of the inputs, (T, M, B, I)."""
         T, M, B = deltas.z.shape[:3]
@@ -467,7 +469,7 @@ class _Operands:
     """What δ is multiplied by in the sums over steps, where x or h may be others' values."""
 
     def __init__(
-        self, cell: EquationCell, values: Values, intervene: Interventions, tape: Tape
+        self, cell: EquationCell, values: Values, intervene: Interventions, tape: MutantTape
     ) -> None:
         self.values, trace = values, cell.backward.trace
         T = len(tape.x)

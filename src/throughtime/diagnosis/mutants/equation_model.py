@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.cells import Deltas, Tape, Weights
+from throughtime.diagnosis.mutants.cells import Deltas, MutantTape, Weights
 from throughtime.diagnosis.mutants.equation_cell import Edits, EquationCell
 from throughtime.diagnosis.mutants.interventions import STEP, Interventions, Mutation
 from throughtime.diagnosis.mutants.losses import Loss
@@ -92,7 +92,7 @@ class EquationModel(Model):
             found[name] = np.concatenate(parts).reshape(shape)
         return found
 
-    def _forth(self, directed: DirectedLayer, x: Array, w: Weights | None) -> Tape:
+    def _forth(self, directed: DirectedLayer, x: Array, w: Weights | None) -> MutantTape:
         states = self._start(directed)
         tape, values = self.cell_of(directed.layer).forward(self.parameters(directed), x, *states)
         self._values[directed] = values

@@ -21,7 +21,7 @@ from throughtime.diagnosis.mutants.cells import (
     SLOPES,
     Deltas,
     MutantCell,
-    Tape,
+    MutantTape,
     Weights,
     backward,
     forward,
@@ -188,7 +188,7 @@ class Forward:
     `middle` is what V multiplies: what the head saw, or the first of its two layers.
     """
 
-    tapes: Mapping[DirectedLayer, Tape]
+    tapes: Mapping[DirectedLayer, MutantTape]
     weights: Mapping[DirectedLayer, Weights]
     seen: Array
     middle: Array
@@ -475,7 +475,7 @@ class Model:
         w, tape = run.weights[directed], run.tapes[directed]
         return backward(self.cell, w, tape, out, intervene, dstate)
 
-    def _forth(self, directed: DirectedLayer, x: Array, w: Weights | None) -> Tape:
+    def _forth(self, directed: DirectedLayer, x: Array, w: Weights | None) -> MutantTape:
         """A directed layer's forward pass; where its weights have no gates, they are not given."""
         assert w is not None
         return forward(self.cell, w, x, *self._start(directed))
@@ -519,7 +519,7 @@ class Model:
         )
         return h, c
 
-    def top(self) -> dict[DirectedLayer, Tape]:
+    def top(self) -> dict[DirectedLayer, MutantTape]:
         """The tapes of the top layer."""
         return {k: tape for k, tape in self.forward().tapes.items() if k.layer == self.layers - 1}
 

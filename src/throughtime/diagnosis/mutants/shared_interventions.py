@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, SLOPES, Tape
+from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, SLOPES, MutantTape
 from throughtime.diagnosis.mutants.interventions import Intervention, Mutation
 from throughtime.diagnosis.mutants.model import DIRECTIONS, Block, Forward, Model
 from throughtime.diagnosis.mutants.slope_forms import WITH_PHI
@@ -32,8 +32,8 @@ __all__ = [
     "Intervention",
     "Known",
     "Model",
+    "MutantTape",
     "Mutation",
-    "Tape",
     "at_site",
     "carried_times",
     "contributions_left",
@@ -92,7 +92,7 @@ def without_candidate(model: Model) -> dict[str, Intervention]:
     if not isinstance(model.cell, GRU) or model.cell.reset_after:
         return {}
 
-    def kept(operands: dict[int, Array], tape: Tape, h: Array) -> dict[int, Array]:
+    def kept(operands: dict[int, Array], tape: MutantTape, h: Array) -> dict[int, Array]:
         return operands | {2: tape.v[:, :, 0] * tape.h[:-1]}
 
     return {"candidate": kept}

@@ -12,7 +12,7 @@ from throughtime.diagnosis.mutants import mutants
 from throughtime.diagnosis.mutants.arrangements import arrangements
 from throughtime.diagnosis.mutants.gate_names import groupings, orders_by_name
 from throughtime.diagnosis.mutants.layout import Guess
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.diagnosis.mutants.readings import Readings
 from throughtime.diagnosis.nearest_layout import other_sizes
 
@@ -425,7 +425,7 @@ LOSSES = [
 
 @pytest.mark.parametrize("options", LOSSES, ids=str)
 def test_a_loss_has_its_derivative(options):
-    loss, y = Loss(**options), RNG.standard_normal((4, 2, 3))
+    loss, y = ModelLoss(**options), RNG.standard_normal((4, 2, 3))
     targets, along = RNG.random((4, 2, 3)), RNG.standard_normal((4, 2, 3))
     if loss.kind == "softmax":
         targets = targets / targets.sum(axis=-1, keepdims=True)
@@ -438,7 +438,7 @@ def test_a_loss_has_its_derivative(options):
 @pytest.mark.parametrize("kind", ["softmax", "squared_error", "weighted"])
 def test_a_mean_over_outputs_is_a_third_of_the_sum(kind):
     y, targets = RNG.standard_normal((4, 1, 3)), np.eye(3)[RNG.integers(3, size=(4, 1))]
-    mean, total = (Loss(kind, outputs=word).errors(y, targets) for word in ("mean", "sum"))
+    mean, total = (ModelLoss(kind, outputs=word).errors(y, targets) for word in ("mean", "sum"))
     for one, other in zip(mean, total, strict=True):
         np.testing.assert_allclose(3 * one, other)
 

@@ -15,7 +15,7 @@ from throughtime.diagnosis.drawn_losses import DrawnLosses
 from throughtime.diagnosis.errors_of_targets import InTargets
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.mutant_match import by_mutants
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.diagnosis.recovered_layout import structures, with_layout
 from throughtime.diagnosis.single_step_losses import SingleStep
 from throughtime.gradcheck import Budget
@@ -316,10 +316,15 @@ def test_a_single_step_without_biases_tells_the_idle_gate_and_the_candidate(
     losses = DrawnLosses(study_of(target), 2_000)
     single, every = SingleStep(losses), list(structures(losses.shapes))
     every = [one for one in every if set(one.order) == set(habits.gates) and one.V and not one.b]
-    allowed = [one.order for one in every if single.allows(one, Loss("squared_error"))]
+    allowed = [one.order for one in every if single.allows(one, ModelLoss("squared_error"))]
     (places,) = {(order.index(idle), order.index(candidate)) for order in allowed}
     assert places == (habits.gates.index(idle), habits.gates.index(candidate))
-    refused = (Loss("weighted"), Loss("squared_error", root=True), Loss("softmax"), Loss("binary"))
+    refused = (
+        ModelLoss("weighted"),
+        ModelLoss("squared_error", root=True),
+        ModelLoss("softmax"),
+        ModelLoss("binary"),
+    )
     assert not any(single.allows(one, other) for one in every for other in refused)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.diagnosis.tolerances import NO_SLOPE
 
 
@@ -26,7 +26,7 @@ class InTargets:
     bend: float
 
     @classmethod
-    def of(cls, loss: Loss, outputs: Array) -> InTargets:
+    def of(cls, loss: ModelLoss, outputs: Array) -> InTargets:
         """Of the errors of outputs (…, O); `constant` is (…), `slope` (…, O)."""
         O = outputs.shape[-1]  # noqa: E741  (the field's name for the number of outputs)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from throughtime.arrays import Array, Shape
 from throughtime.diagnosis.mutants.layout import Guess, Layout, Structure, reductions
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.mutants.readings import TargetReading
 from throughtime.diagnosis.tolerances import (
@@ -147,7 +147,7 @@ class EvaluatedLayout(NamedTuple):
     """A layout with its loss at every point, and Σ w² over its matrices there."""
 
     structure: Layout
-    loss: Loss
+    loss: ModelLoss
     targets: Any
     values: Array
     squares: Array
@@ -171,7 +171,7 @@ class GuessSearch:
     points: LossAtPoints
     guess: Guess
     tries: int = 0
-    _reduced: dict[tuple[Loss, int, int, int], _Reduced] = field(default_factory=dict)
+    _reduced: dict[tuple[ModelLoss, int, int, int], _Reduced] = field(default_factory=dict)
 
     def run(self) -> tuple[Layout, Model] | None:
         """The first layout that has the loss, perhaps times a factor or with an L2 term."""
@@ -187,7 +187,7 @@ class GuessSearch:
     def candidates(self) -> Iterator[EvaluatedLayout]:
         """The first of what was tried, with the losses at every point."""
         tried = list(islice(self.guess.structures(*self._given()), min(self.tries, NEAREST_AMONG)))
-        made: list[tuple[Layout, Loss, Array]] = []
+        made: list[tuple[Layout, ModelLoss, Array]] = []
         columns: list[list[tuple[float, float]]] = []
         for point in self.points.points:
             with point():
@@ -240,7 +240,7 @@ class GuessSearch:
                 for loss in self._with_epsilon(reading, model):
                     yield replace(structure.layout, loss=loss, targets=reading.targets)
 
-    def _with_epsilon(self, reading: TargetReading, model: Model) -> Iterator[Loss]:
+    def _with_epsilon(self, reading: TargetReading, model: Model) -> Iterator[ModelLoss]:
         """The same losses with log(p + ε), where they are the target's."""
         for epsilon in USUAL_EPSILONS:
             own = reading._replace(loss=replace(reading.loss, epsilon=epsilon))
@@ -258,7 +258,7 @@ class GuessSearch:
             return None
         return model
 
-    def _values(self, reading: TargetReading, model: Model) -> Iterator[tuple[Loss, float]]:
+    def _values(self, reading: TargetReading, model: Model) -> Iterator[tuple[ModelLoss, float]]:
         """Every reduction of a loss, with its value."""
         y = model.forward().y
         key = (reading.loss, *y.shape)
@@ -272,19 +272,19 @@ class GuessSearch:
 class _Reduced(NamedTuple):
     """All reductions of one loss at once: a row for each, which weighs every step's error."""
 
-    losses: list[Loss]
+    losses: list[ModelLoss]
     rows: Array
     roots: Array
 
     @classmethod
-    def of(cls, summed: Loss, shape: tuple[int, ...], lengths: Array) -> _Reduced:
+    def of(cls, summed: ModelLoss, shape: tuple[int, ...], lengths: Array) -> _Reduced:
         losses = list(reductions(summed))
         T, _, O = shape  # noqa: E741
         shares = [(0.5 if one.half else 1) / (O if one.outputs == "mean" else 1) for one in losses]
         rows = [k * one.weights(T, lengths) for k, one in zip(shares, losses, strict=True)]
         return cls(losses, np.reshape(rows, (len(rows), -1)), np.array([k.root for k in losses]))
 
-    def values(self, errors: Array) -> Iterator[tuple[Loss, float]]:
+    def values(self, errors: Array) -> Iterator[tuple[ModelLoss, float]]:
         found = self.rows @ errors.ravel()
         found = np.where(self.roots, np.sqrt(np.abs(found)), found)
         return zip(self.losses, found.tolist(), strict=True)

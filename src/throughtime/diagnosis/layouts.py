@@ -20,7 +20,7 @@ from throughtime.diagnosis.mutants.equation_layout import (
     ParameterNames,
 )
 from throughtime.diagnosis.mutants.layout import COMBINED, Guess, Layout, Names
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import ModelLoss
 
 __all__ = ["Guess", "Layout", "cell", "gru", "guess", "lstm", "rnn"]
 
@@ -373,7 +373,7 @@ def _layout(
         refuse("loss", "one of " + ", ".join(LOSSES), repr(loss))
     if (combined or "") not in COMBINED:
         refuse("combined", "False, " + ", ".join(map(repr, COMBINED[1:])), repr(combined))
-    reduced = Loss(
+    reduced = ModelLoss(
         time=time,
         batch=batch,
         outputs=outputs,

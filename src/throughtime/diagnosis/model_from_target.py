@@ -17,7 +17,7 @@ import numpy as np
 from throughtime.diagnosis.layout_search import GuessSearch, LossAtPoints
 from throughtime.diagnosis.mutants.equation_layout import EquationLayout
 from throughtime.diagnosis.mutants.layout import Guess, Layout, with_every
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.nearest_layout import Nearest, nearest
 from throughtime.gradcheck import Target
@@ -166,7 +166,7 @@ def described(layout: Layout) -> str:
     words["first_units"] = layout.first_units
     prefix = "half_" if loss.half else "root_" if loss.root else ""
     words |= {"loss": prefix + kind, "time": loss.time, "batch": loss.batch}
-    usual = Loss(kind).outputs if kind == "softmax" else ""
+    usual = ModelLoss(kind).outputs if kind == "softmax" else ""
     words |= {"outputs": loss.outputs} if loss.outputs != usual else {}
     words |= {"output_activation": loss.activation.replace("identity", "")}
     words |= {"epsilon": loss.epsilon, "scale": loss.scale if loss.scale != 1 else ""}

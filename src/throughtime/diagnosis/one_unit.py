@@ -17,7 +17,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.cells import ACTIVATIONS, GRU, LSTM, RNN, MutantCell
 from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.diagnosis.mutants.model import (
     Block,
     BlockPlace,
@@ -245,7 +245,7 @@ def _model(cell: MutantCell, order: tuple[int, ...], seen: UnitObservation) -> M
     sent = np.eye(T)[:, :, None]  # into step t of sequence t
     start = np.zeros((1, 1, T, 1))
     data = Data(np.zeros((T, T, 1)), sent, np.full(T, T), start, start)
-    return Model(cell, Placement(places, shapes), blocks, data, Loss("weighted"))
+    return Model(cell, Placement(places, shapes), blocks, data, ModelLoss("weighted"))
 
 
 def _responses(model: Model, made: tuple[Mutation, ...], order: tuple[int, ...]) -> Array:

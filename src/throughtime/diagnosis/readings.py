@@ -15,7 +15,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, MutantCell
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.diagnosis.mutants.model import HEAD, Block, BlockPlace, Data, Model, Placement
 from throughtime.diagnosis.tolerances import (
     COUNTS_FIT,
@@ -246,5 +246,5 @@ def model_of(reading: NetworkReading, drawn: Drawn, deltas: Array, *, last: bool
         states["h"].reshape(whole),
         states["k"].reshape(whole),
     )
-    loss = Loss("weighted", time="sum", batch="sum", last=last)
+    loss = ModelLoss("weighted", time="sum", batch="sum", last=last)
     return Model(cell, Placement(places, shapes), blocks, data, loss)

@@ -25,7 +25,7 @@ from throughtime.diagnosis.driven_points import Drive, driving_input, settings, 
 from throughtime.diagnosis.errors_of_targets import InTargets
 from throughtime.diagnosis.mutants.cells import LSTM, RNN, Weights, forward
 from throughtime.diagnosis.mutants.layout import Layout
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, START, Block, Model
 from throughtime.diagnosis.tolerances import (
     CLASS_CHOICES_AT_ONCE,
@@ -229,7 +229,7 @@ class Recovery:
     """
 
     network: RecoveredNetwork
-    loss: Loss
+    loss: ModelLoss
     way: Way
     given: list[Given] = field(default_factory=list)
     start: Start | None = None
@@ -241,7 +241,7 @@ class Recovery:
         """Of the network."""
         return self.network.sizes
 
-    def under(self, loss: Loss) -> Recovery:
+    def under(self, loss: ModelLoss) -> Recovery:
         """The same with another reduction over steps, which a single step does not show."""
         errors = [list(own) for own in self._errors]
         return replace(

@@ -25,7 +25,7 @@ from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.model_from_target import described
 from throughtime.diagnosis.mutants.arrangements import arrangements
 from throughtime.diagnosis.mutants.layout import VARIANTS, Layout
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.diagnosis.mutants.readings import Readings
 from throughtime.diagnosis.recovered_data import RecoveredNetwork, Recovery, Way
 from throughtime.diagnosis.single_step_losses import SingleStep
@@ -96,7 +96,7 @@ class Supposed:
     """
 
     layout: Layout
-    loss: Loss
+    loss: ModelLoss
     sequences: int | None = None
     shown: bool = False
     weight: float | None = None
@@ -131,7 +131,9 @@ class LayoutSearch:
         self.losses, self.steps = losses, steps
         self.began = False  # whether data of a first step were found
         self.recoveries = 0  # how often data were looked for
-        self.known: dict[tuple[Any, ...], list[tuple[Loss, float | None, bool, Array | None]]] = {}
+        self.known: dict[
+            tuple[Any, ...], list[tuple[ModelLoss, float | None, bool, Array | None]]
+        ] = {}
 
     def run(self) -> Layout | None:
         """The first layout that is believed."""
@@ -272,7 +274,7 @@ class LayoutSearch:
 
     def _read(
         self, network: RecoveredNetwork, unusual: bool
-    ) -> Iterator[tuple[Loss, float | None, bool, Array | None]]:
+    ) -> Iterator[tuple[ModelLoss, float | None, bool, Array | None]]:
         """Losses, weights of their terms, whether anything shows, and a head beside parameters."""
         alone = network.sizes.outputs == 1
         kinds = [one for one in _alike_losses() if not (alone and one[0].kind == "softmax")]
@@ -313,7 +315,7 @@ class LayoutSearch:
         measured = self.losses.losses(1, points, network.zero)
         return network.without_inputs(points, B)[None], measured[None]
 
-    def _outside(self, network: RecoveredNetwork) -> Iterator[tuple[Loss, Array]]:
+    def _outside(self, network: RecoveredNetwork) -> Iterator[tuple[ModelLoss, Array]]:
         """Squared errors of a linear head that is no parameter, with its matrix.
 
         They are hᵀAh − 2bᵀh + c, so that any V with VᵀV = A will do; an output with no weights
@@ -342,12 +344,12 @@ class LayoutSearch:
             sizes, axes = np.linalg.eigh((A + A.T) / 2)
             kept = sizes > np.sqrt(self.losses.tolerance) * np.abs(sizes).max()
             V = np.sqrt(sizes[kept])[:, None] * axes[:, kept].T
-            loss = Loss("squared_error", batch="mean", outputs="sum", root=root)
+            loss = ModelLoss("squared_error", batch="mean", outputs="sum", root=root)
             yield loss, np.concatenate([V, np.zeros((1, H))])
 
     def _fitting(
-        self, losses: Iterable[Sequence[Loss]], outputs: Array, measured: Array
-    ) -> Iterator[tuple[Loss, float | None]]:
+        self, losses: Iterable[Sequence[ModelLoss]], outputs: Array, measured: Array
+    ) -> Iterator[tuple[ModelLoss, float | None]]:
         """The losses with which the outputs may have what was measured, and the terms' weight."""
         for first, *others in losses:
             fits, weight = _weight(first, outputs, measured, self.losses.tolerance)
@@ -434,7 +436,7 @@ class LayoutSearch:
                     return found
         return None
 
-    def _over_steps(self, one: Supposed, first: Recovery) -> Iterator[Loss]:
+    def _over_steps(self, one: Supposed, first: Recovery) -> Iterator[ModelLoss]:
         """The reductions over steps that two steps without inputs allow."""
         loss, layout = one.loss, one.layout
         if self.steps == 1:
@@ -519,30 +521,30 @@ def structures(shapes: Mapping[str, Shape]) -> Iterator[Layout]:
                 yield Layout(replace(cell, **peepholes), order, None, None, **options)
 
 
-def _losses() -> Iterator[Loss]:
+def _losses() -> Iterator[ModelLoss]:
     """Every kind of loss as it shows in a single step."""
     for batch in ("mean", "sum"):
-        yield Loss(batch=batch)
+        yield ModelLoss(batch=batch)
         for outputs, half in product(("sum", "mean"), (False, True)):
-            yield Loss("squared_error", batch=batch, outputs=outputs, half=half)
+            yield ModelLoss("squared_error", batch=batch, outputs=outputs, half=half)
         for outputs in ("sum", "mean"):
-            yield Loss("binary", batch=batch, outputs=outputs)
-        yield Loss("squared_error", batch=batch, root=True)
-        yield Loss(batch=batch, outputs="mean")
-    yield Loss("weighted")
+            yield ModelLoss("binary", batch=batch, outputs=outputs)
+        yield ModelLoss("squared_error", batch=batch, root=True)
+        yield ModelLoss(batch=batch, outputs="mean")
+    yield ModelLoss("weighted")
     for activation in ("sigmoid", "tanh", "softmax"):
         for batch in ("mean", "sum"):
             for outputs, half in product(("sum", "mean"), (False, True)):
-                yield Loss("squared_error", "", batch, outputs, half, activation=activation)
+                yield ModelLoss("squared_error", "", batch, outputs, half, activation=activation)
     for activation in ("sigmoid", "softmax"):  # of targets of 0 and 1
         for batch, outputs in product(("mean", "sum"), ("sum", "mean")):
-            yield Loss("absolute_error", "", batch, outputs, activation=activation)
+            yield ModelLoss("absolute_error", "", batch, outputs, activation=activation)
 
 
 @cache
-def _alike_losses() -> list[list[Loss]]:
+def _alike_losses() -> list[list[ModelLoss]]:
     """The same, those together that differ by a factor alone: what fits one fits all of them."""
-    found: dict[Loss, list[Loss]] = {}
+    found: dict[ModelLoss, list[ModelLoss]] = {}
     for loss in _losses():
         whole = replace(loss, batch="sum", outputs="sum", half=False)
         found.setdefault(whole, []).append(loss)
@@ -550,7 +552,7 @@ def _alike_losses() -> list[list[Loss]]:
 
 
 def _weight(
-    loss: Loss, outputs: Array, measured: Array, tolerance: float
+    loss: ModelLoss, outputs: Array, measured: Array, tolerance: float
 ) -> tuple[bool, float | None]:
     """Whether outputs (S, K, B, O) may have such losses (S, K), and the sum of their weights.
 

@@ -14,7 +14,7 @@ from throughtime.diagnosis.drawn_losses import DrawnLosses, Mask
 from throughtime.diagnosis.driven_points import CANDIDATES, FROM_CELL_BEFORE
 from throughtime.diagnosis.mutants.cells import RNN
 from throughtime.diagnosis.mutants.layout import Layout
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, START, Block, Placement
 from throughtime.diagnosis.tolerances import FAR_MULTIPLE, LEAST_SIGHT
 
@@ -33,7 +33,7 @@ class SingleStep:
         self.losses = losses
         self.whole = losses.loss(1, 0)
 
-    def allows(self, layout: Layout, loss: Loss) -> bool:
+    def allows(self, layout: Layout, loss: ModelLoss) -> bool:
         """Whether a layout and a kind of loss have the losses of a single step."""
         try:
             placement = layout.placement(self.losses.shapes)
@@ -99,7 +99,7 @@ class SingleStep:
         one, two = (self._with_multiple(place.tensor, k * FAR_MULTIPLE) for k in (1, 2))
         return not abs(two - one) > max(1.0, abs(one))
 
-    def _is_of_this_kind(self, placement: Placement, loss: Loss) -> bool:
+    def _is_of_this_kind(self, placement: Placement, loss: ModelLoss) -> bool:
         """Whether the loss is such a function of a multiple of V."""
         place = placement.places.get(Block(HEAD, "V", 0))
         if place is None:

@@ -13,7 +13,7 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.cells import Deltas, MutantTape, Weights
 from throughtime.diagnosis.mutants.equation_cell import Edits, EquationCell
 from throughtime.diagnosis.mutants.interventions import STEP, Interventions, Mutation
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.diagnosis.mutants.model import (
     EMBEDDING,
     START,
@@ -61,7 +61,7 @@ class EquationModel(Model):
     def told_first(self, own: Iterable[Block]) -> list[Block]:
         return [block for block in own if block.bias]
 
-    def with_loss(self, loss: Loss) -> EquationModel:
+    def with_loss(self, loss: ModelLoss) -> EquationModel:
         return replace(self, loss=loss, _deltas={}, _forward=None, _values={}, _ahead={})
 
     def with_blocks(self, blocks: Blocks) -> EquationModel:

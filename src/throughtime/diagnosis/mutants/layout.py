@@ -13,7 +13,7 @@ from throughtime.arrays import Array, Shape, refuse
 from throughtime.diagnosis.mutants.arrangements import Arrangement, arrangements
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, MutantCell
 from throughtime.diagnosis.mutants.gate_names import CANDIDATE, LETTERS
-from throughtime.diagnosis.mutants.losses import Loss, as_targets
+from throughtime.diagnosis.mutants.losses import ModelLoss, as_targets
 from throughtime.diagnosis.mutants.model import (
     EMBEDDING,
     HEAD,
@@ -102,7 +102,7 @@ class Layout:
     E: str = ""
     layers: int = 1
     directions: int = 1
-    loss: Loss = field(default_factory=Loss)
+    loss: ModelLoss = field(default_factory=ModelLoss)
     batch_first: bool = False
     lengths: Any = None
     h0: Any = None
@@ -452,7 +452,7 @@ class Guess:
                 continue
             for order, cell in itertools.product(orders, cells):
                 names = {"U": "", "b": "", **one.names(order), "layers": len(one.layers)}
-                options = {**names, **one.options, **self.run, "loss": Loss("given")}
+                options = {**names, **one.options, **self.run, "loss": ModelLoss("given")}
                 yield Structure(Layout(cell, order, x.x, None, **options), readings)
 
 
@@ -473,7 +473,7 @@ class Structure(NamedTuple):
         return Structure(layout, readings)
 
 
-def reductions(summed: Loss) -> Iterator[Loss]:
+def reductions(summed: ModelLoss) -> Iterator[ModelLoss]:
     """The ways to reduce a loss to one number, the likelier first."""
     squares = summed.kind == "squared_error"
     ways = list(itertools.product(("mean", "sum"), ("mean", "sum")))

@@ -19,7 +19,7 @@ OF_DISTANCES = ("squared_error", "absolute_error")  # the kinds that have an act
 
 
 @dataclass(frozen=True)
-class Loss:
+class ModelLoss:
     """How outputs become one number.
 
     Attributes:
@@ -201,7 +201,7 @@ def as_targets(
 
 
 @dataclass(frozen=True, kw_only=True)
-class GivenLoss(Loss):
+class GivenLoss(ModelLoss):
     """A torch module's own loss; its derivative by the outputs is computed by autograd.
 
     Attributes:

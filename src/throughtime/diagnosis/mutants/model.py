@@ -28,7 +28,7 @@ from throughtime.diagnosis.mutants.cells import (
     products,
 )
 from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.network import reverse
 
 HEAD = -1  # stands for the head among the layers
@@ -216,7 +216,7 @@ class Model:
     placement: Placement
     blocks: Blocks
     data: Data
-    loss: Loss
+    loss: ModelLoss
     decay: float = 0.0
     decay_biases: bool = False
     notes: tuple[str, ...] = ()
@@ -307,7 +307,7 @@ class Model:
         """Whether the L2 term includes this block."""
         return bool(self.decay) and (block.matrix or self.decay_biases)
 
-    def with_loss(self, loss: Loss) -> Model:
+    def with_loss(self, loss: ModelLoss) -> Model:
         """The same network with another loss."""
         return replace(self, loss=loss, _deltas={}, _forward=None)
 

@@ -13,7 +13,7 @@ from throughtime import cells
 from throughtime.arrays import Array, Shape, refuse
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, MutantCell
 from throughtime.diagnosis.mutants.layout import Layout
-from throughtime.diagnosis.mutants.losses import GivenLoss, Loss
+from throughtime.diagnosis.mutants.losses import GivenLoss, ModelLoss
 from throughtime.diagnosis.mutants.model import Model
 from throughtime.gradcheck import Gates
 from throughtime.network import Dense, Dropout, Embedding, Network, RecurrentLayer
@@ -95,7 +95,7 @@ class NetworkLayout:
             E="0.E" if embedding else "",
             layers=len(recurrent),
             directions=1 + specs[0].bidirectional,
-            loss=Loss(kind, loss.time, loss.batch),
+            loss=ModelLoss(kind, loss.time, loss.batch),
             lengths=self.lengths,
             h0=self._start("h", prefixes),
             c0=self._start("c", prefixes),
@@ -136,7 +136,7 @@ class NetworkLayout:
             E="0.E" if embedding else "",
             layers=len(recurrent),
             directions=1 + first.bidirectional,
-            loss=Loss(kind, loss.time, loss.batch),
+            loss=ModelLoss(kind, loss.time, loss.batch),
             lengths=self.lengths,
             of=first,
             prefixes=tuple(prefixes),
@@ -188,7 +188,7 @@ class TorchLayout:
         first = bool(inner.batch_first)
         x = _time_major(_numbers(self.inputs), first, axes=2 if embedding else 3)
         weights = [_numbers(w) for w in self.run.weights]
-        loss = Loss("weighted")
+        loss = ModelLoss("weighted")
         if self.run.given_loss is not None:
             loss = GivenLoss(loss=self.run.given_loss, seen=self.run.returned, batch_first=first)
         kind = type(inner).__name__

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.diagnosis.mutants.losses import Loss
+from throughtime.diagnosis.mutants.losses import ModelLoss
 
 # The axes of inputs, by how many are longer than 1: T, B and I in the order in which they stand.
 AXES = {
@@ -36,7 +36,7 @@ class InputReading(NamedTuple):
 class TargetReading(NamedTuple):
     """Targets (T, B, O), and a loss that would have them, summed over everything."""
 
-    loss: Loss
+    loss: ModelLoss
     targets: Array
 
 
@@ -172,8 +172,8 @@ def _losses(targets: Array, last: bool) -> Iterator[TargetReading]:
         yield TargetReading(_summed(kind, last=last, **options), targets)
 
 
-def _summed(kind: str, **options: Any) -> Loss:
-    return Loss(kind, "sum", "sum", "sum", **options)
+def _summed(kind: str, **options: Any) -> ModelLoss:
+    return ModelLoss(kind, "sum", "sum", "sum", **options)
 
 
 def _over_time(found: Array, steps: int, last: bool) -> Array:

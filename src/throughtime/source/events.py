@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.source.probes import PROBE, Probes, Site
+from throughtime.source.probes import PROBE, Probes, ProbeSite
 from throughtime.source.recipe import Program
 from throughtime.source.tolerances import LARGEST_VALUE
 from throughtime.source.user_files import copied
@@ -36,7 +36,7 @@ class Event:
 
     sequence: int
     place: Place
-    site: Site
+    site: ProbeSite
     value: Array
     owner: Any
     frame: tuple[dict[str, Any], dict[str, Any]] | None = None

@@ -22,7 +22,7 @@ Kind = Literal["value", "argument", "store", "added", "changed", "whole", "retur
 
 
 @dataclass(frozen=True)
-class Site:
+class ProbeSite:
     """Where a probe is.
 
     Attributes:
@@ -60,7 +60,7 @@ class Probes:
     """Puts probes into syntax trees, and keeps a list of them."""
 
     def __init__(self) -> None:
-        self.sites: list[Site] = []
+        self.sites: list[ProbeSite] = []
         self.statements: dict[int, tuple[ast.stmt, str]] = {}  # as written, and its function
         self._regions: dict[str, list[ast.stmt]] = {}
 
@@ -244,7 +244,7 @@ class _Inserted:
     ) -> ast.expr:
         number = len(self.probes.sites)
         self.probes.sites.append(
-            Site(
+            ProbeSite(
                 self.path,
                 self.statement.lineno,
                 self.statement.end_lineno or self.statement.lineno,

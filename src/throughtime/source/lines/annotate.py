@@ -20,7 +20,7 @@ from throughtime.source.lines.first_wrong import WrongValues, WrongValueSearch
 from throughtime.source.lines.line_changes import changes_of
 from throughtime.source.lines.matching import SEVERAL, DerivativeMatch, DerivativeReading
 from throughtime.source.lines.truths import PLACE, Truths
-from throughtime.source.probes import Site
+from throughtime.source.probes import ProbeSite
 from throughtime.source.recipe import Program
 from throughtime.source.tolerances import (
     CLOSE_ENOUGH,
@@ -301,7 +301,7 @@ class _Findings:
         )
         return self._of_sum(found, site) if site.kind == "return" else found
 
-    def _of_sum(self, finding: LineFinding, returned: Site) -> LineFinding:
+    def _of_sum(self, finding: LineFinding, returned: ProbeSite) -> LineFinding:
         """Where a sum is returned by its name, the line that adds to it is wrong, no return.
 
         Or else what that is made of, where this goes into no sum that is right.
@@ -332,7 +332,7 @@ class _Findings:
                        status="unknown" if made else "wrong", edit=None, others=(),
                        doubtful=tuple(sorted(made - {own.line})))  # fmt: skip
 
-    def _is_right(self, site: Site) -> bool:
+    def _is_right(self, site: ProbeSite) -> bool:
         """Whether the values at a place are derivatives that are known."""
         return any(
             bool(self.search.meanings.readings(events))
@@ -340,7 +340,7 @@ class _Findings:
             if events[0].site == site
         )
 
-    def _read(self, site: Site) -> set[str]:
+    def _read(self, site: ProbeSite) -> set[str]:
         """The variables that a statement names."""
         statement, _ = self.search.code.probes.statements[site.statement]
         return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
@@ -468,12 +468,12 @@ class _Findings:
         return []
 
 
-def _finding(site: Site, status: Status) -> LineFinding:
+def _finding(site: ProbeSite, status: Status) -> LineFinding:
     target = site.target or ("return" if site.kind == "return" else site.text)
     return LineFinding(site.path, site.line, site.last_line, site.function, target, status)
 
 
-def _sum(site: Site) -> str:
+def _sum(site: ProbeSite) -> str:
     """The variable that a statement adds to, or to a part of."""
     return site.target.split("[")[0]
 

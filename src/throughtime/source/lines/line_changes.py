@@ -15,7 +15,7 @@ from throughtime.source.lines.first_wrong import WrongValues, WrongValueSearch
 from throughtime.source.lines.truths import Truth
 from throughtime.source.lines.variants import noticed_variant
 from throughtime.source.lines.what_fits import Variables, WhatFits
-from throughtime.source.probes import Site
+from throughtime.source.probes import ProbeSite
 from throughtime.source.tolerances import LONGEST_NAME, MOST_FITTING
 
 Change = tuple[str, str]  # an expression or a statement, and what would be right in its place
@@ -105,7 +105,7 @@ def _steps(
     return found
 
 
-def _right_sides(site: Site, place: Place, fault: WrongValues) -> Iterator[Event]:
+def _right_sides(site: ProbeSite, place: Place, fault: WrongValues) -> Iterator[Event]:
     """The right sides of an augmented assignment, in the order in which they run."""
     for other, events in fault.before.events.items():
         own = events[0].site
@@ -171,7 +171,7 @@ def _redone(
 
 
 def _of_expression(
-    search: WrongValueSearch, site: Site, statement: ast.stmt, text: str, steps: _Steps
+    search: WrongValueSearch, site: ProbeSite, statement: ast.stmt, text: str, steps: _Steps
 ) -> tuple[list[Change], str]:
     others = _others(search, site)
     locals_ = steps.frames[0][1]
@@ -209,7 +209,7 @@ def _all_fit(what: WhatFits, text: str, steps: _Steps) -> bool:
     )
 
 
-def _others(search: WrongValueSearch, site: Site) -> list[str]:
+def _others(search: WrongValueSearch, site: ProbeSite) -> list[str]:
     """Variables as they are written in the function, and those of the object."""
     return [
         other.text
@@ -246,7 +246,7 @@ def _times(text: str, factor: str) -> str:
     )
 
 
-def _added_up(what: WhatFits, site: Site, text: str, steps: _Steps) -> Change | None:
+def _added_up(what: WhatFits, site: ProbeSite, text: str, steps: _Steps) -> Change | None:
     """`+=` for `=`, where what there was before is all that lacks."""
     if not site.target:
         return None
@@ -316,7 +316,7 @@ def _near(wanted: Array) -> Callable[[Any], bool]:
 
 
 def _scaled_after(
-    search: WrongValueSearch, site: Site, statement: ast.stmt, steps: _Steps
+    search: WrongValueSearch, site: ProbeSite, statement: ast.stmt, steps: _Steps
 ) -> tuple[list[Change], str]:
     """A further statement that divides what is made entry by entry."""
     name = site.text if site.kind == "changed" else site.target or site.text

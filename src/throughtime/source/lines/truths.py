@@ -21,7 +21,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.gradcheck import CheckError
 from throughtime.source.events import Event, Instrumented, Place
-from throughtime.source.probes import Site
+from throughtime.source.probes import ProbeSite
 from throughtime.source.tolerances import (
     ENTRY_BY_ENTRY,
     GATES,
@@ -63,7 +63,7 @@ class Truth:
     error: Array
     movers: tuple[tuple[float, Mover], ...]
     step_length: float
-    site: Site | None
+    site: ProbeSite | None
     step: int | None = None
     name: str = ""
     value: Array | None = None
@@ -112,9 +112,9 @@ class Group:
     kind: GroupKind
     name: str
     truths: list[Truth]
-    site: Site | None = None
+    site: ProbeSite | None = None
     depth: int = 0
-    also: tuple[Site, ...] = ()
+    also: tuple[ProbeSite, ...] = ()
 
     @property
     def data(self) -> bool:
@@ -287,7 +287,7 @@ class Truths:
     def _measure_values(self, events: list[Event], parts: set[Place]) -> None:
         by_place: dict[Place, list[Truth]] = defaultdict(list)
         by_variable: dict[Any, list[Truth]] = defaultdict(list)
-        sites: dict[Place, Site] = {}
+        sites: dict[Place, ProbeSite] = {}
         counts: dict[Place, int] = defaultdict(int)
         for event in events:
             step = counts[event.place]
@@ -405,7 +405,7 @@ class Truths:
         return lambda change: self.code.loss_from(start, name, change.reshape(shape))
 
 
-def _difference(one: Truth, after: Truth | None, site: Site, step: int) -> Truth:
+def _difference(one: Truth, after: Truth | None, site: ProbeSite, step: int) -> Truth:
     """What a parameter's use at one step adds to its gradient."""
     along, error = one.along, one.error
     movers = one.movers

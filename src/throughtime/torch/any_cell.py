@@ -112,7 +112,7 @@ class Recurrent(torch.nn.Module):
         before = [] if state is None else [state[part] for part in parts]
         x = inputs.transpose(0, 1) if self.batch_first else inputs
         self._validate(x, [*parameters, *before])
-        found = _Run.apply(self, lengths, x, len(parameters), *parameters, *before)
+        found = _CellFunction.apply(self, lengths, x, len(parameters), *parameters, *before)
         outputs = found[0].transpose(0, 1) if self.batch_first else found[0]
         return outputs, dict(zip(parts, found[1:], strict=True))
 
@@ -131,7 +131,7 @@ class Recurrent(torch.nn.Module):
                 refuse("inputs", expected, tensor.dtype, f".to({dtype})", error=TypeError)
 
 
-class _Run(torch.autograd.Function):
+class _CellFunction(torch.autograd.Function):
     """All steps of a layer; what needs no gradient comes first."""
 
     @staticmethod

@@ -43,7 +43,7 @@ class Event:
 
 
 @dataclass
-class _Run:
+class _ProbedRun:
     """What a run does at its probes."""
 
     record: bool = False
@@ -67,7 +67,7 @@ class Instrumented:
     def __init__(self, program: Program) -> None:
         self.probes = Probes()
         self.evaluations = 0
-        self._run = _Run()
+        self._run = _ProbedRun()
         self._count = 0
         self._events: list[Event] = []
 
@@ -81,7 +81,7 @@ class Instrumented:
 
     def record_loss(self) -> list[Event]:
         """The events of a run of the loss."""
-        with self._running(_Run(record=True)):
+        with self._running(_ProbedRun(record=True)):
             self.program.loss()
         return self._events
 
@@ -89,18 +89,18 @@ class Instrumented:
         self, replaced: Mapping[int, Array] | None = None, frames: frozenset[int] = frozenset()
     ) -> tuple[list[Event], dict[str, Array]]:
         """The events of a run of the gradient, with values replaced on the way, and its result."""
-        with self._running(_Run(record=True, replaced=replaced or {}, frames=frames)):
+        with self._running(_ProbedRun(record=True, replaced=replaced or {}, frames=frames)):
             found = self.program.gradient()
         return self._events, found
 
     def gradient_replaced(self, replaced: Mapping[int, Array]) -> dict[str, Array]:
         """The gradient with values replaced on the way."""
-        with self._running(_Run(replaced=replaced)):
+        with self._running(_ProbedRun(replaced=replaced)):
             return self.program.gradient()
 
     def loss_moved(self, sequence: int, move: Array) -> float:
         """The loss where something is added to the value of one event."""
-        with self._running(_Run(moved={sequence: move})):
+        with self._running(_ProbedRun(moved={sequence: move})):
             return total(self.program.loss())
 
     def loss_from(self, sequence: int, name: str, move: Array) -> float:
@@ -110,7 +110,7 @@ class Instrumented:
             array = self.program.live(name)
             array[...] = array + move.astype(array.dtype)
 
-        with self._running(_Run(acted={sequence: act})):
+        with self._running(_ProbedRun(acted={sequence: act})):
             return total(self.program.loss())
 
     def loss_at(self, name: str, move: Array) -> float:
@@ -119,19 +119,19 @@ class Instrumented:
         before = value.copy()
         try:
             value[...] = before + move
-            with self._running(_Run()):
+            with self._running(_ProbedRun()):
                 return total(self.program.loss())
         finally:
             value[...] = before
 
     @contextmanager
-    def _running(self, run: _Run) -> Iterator[None]:
+    def _running(self, run: _ProbedRun) -> Iterator[None]:
         self._run, self._count, self._events = run, 0, []
         self.evaluations += 1
         try:
             yield
         finally:
-            self._run = _Run()
+            self._run = _ProbedRun()
 
     def _probe(self, number: int, value: Any) -> Any:
         """What every probe calls."""
@@ -163,7 +163,7 @@ class Instrumented:
             return value
         return new
 
-    def _recorded(self, number: int, value: Any, run: _Run) -> None:
+    def _recorded(self, number: int, value: Any, run: _ProbedRun) -> None:
         if isinstance(value, np.ndarray):
             if value.dtype.kind != "f" or not 0 < value.size <= LARGEST_VALUE:
                 return

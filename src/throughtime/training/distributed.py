@@ -55,7 +55,7 @@ class Launch:
 
 
 class Processes:
-    """One process; `distributed.Group` is the same for many.
+    """One process; `distributed.ProcessGroup` is the same for many.
 
     Every process holds the whole model and some of the B streams. Whatever decides how a run
     goes on (loss, gradient, time, the wish to stop) is made the same in all of them here, so

@@ -49,8 +49,8 @@ class RunLimits:
         """How much of the run is done, from 0 to 1; 0 where no end is planned.
 
         Example:
-            >>> from throughtime.training import Plan
-            >>> Plan(updates=200).share(50, seconds=3.0)
+            >>> from throughtime.training import RunLimits
+            >>> RunLimits(updates=200).share(50, seconds=3.0)
             0.25
         """
         by_updates = updates / self.updates if self.updates else 0.0

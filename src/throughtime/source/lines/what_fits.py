@@ -531,13 +531,13 @@ def _put(tree: ast.expr, node: ast.expr, text: str) -> str:
     if tree is node:
         return ast.unparse(ast.parse(text, mode="eval").body)
 
-    class Replaced(ast.NodeTransformer):
+    class Replacement(ast.NodeTransformer):
         def visit(self, other: ast.AST) -> ast.AST:
             if other is node:
                 return ast.parse(text, mode="eval").body
             return self.generic_visit(other)
 
-    return ast.unparse(Replaced().visit(_as_new(tree, node)))
+    return ast.unparse(Replacement().visit(_as_new(tree, node)))
 
 
 def _as_new(tree: ast.expr, kept: ast.expr) -> ast.expr:

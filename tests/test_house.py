@@ -4,6 +4,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from collections import defaultdict
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -154,6 +155,24 @@ def test_nothing_shipped_imports_what_is_not(path):
         else:
             continue
         assert not beside & {name.split(".")[0] for name in names}, shown(path)
+
+
+# One word, one meaning, but for these, each with its reason.
+ARCHITECTURE = "the field's own name, of a cell, a torch module, a mutant and an example"
+EXTENDED = "the same thing on two floors: the upper one can also be drawn and written"
+SHARED_NAMES = dict.fromkeys(["RNN", "LSTM", "GRU"], ARCHITECTURE)
+SHARED_NAMES |= dict.fromkeys(["Report", "Flow", "FlowRecorder"], EXTENDED)
+
+
+def test_no_two_classes_share_a_name():
+    homes = defaultdict(list)
+    for path in files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(shown(path))
+    shared = {name: places for name, places in homes.items() if len(places) > 1}
+    assert {name: shared[name] for name in shared if name not in SHARED_NAMES} == {}
+    assert set(SHARED_NAMES) <= set(shared), "an exception that none needs any more"
 
 
 def test_no_public_word_is_a_module_too():

@@ -9,7 +9,7 @@ import corpus as implementations
 from benchmarks.diagnose.layouts import layout_of
 from corpus import FAULTS, Setting, registry
 from throughtime.diagnosis.mutants import explain, mutants, passes
-from throughtime.diagnosis.mutants.search import mutations
+from throughtime.diagnosis.mutants.mutations import mutations
 from throughtime.diagnosis.mutants.shared_interventions import mutation
 from throughtime.gradcheck.budget import Budget
 

@@ -8,7 +8,7 @@ import pytest
 import throughtime as tt
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import explain, mutants
-from throughtime.diagnosis.mutants.search import mutations
+from throughtime.diagnosis.mutants.mutations import mutations
 
 ALIKE = 1e-7  # gradients that are one
 NETWORKS = {

@@ -11,7 +11,7 @@ from derived_cells import BUILT_IN, CELLS, lstm, made
 from throughtime.arrays import Array
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import explain
-from throughtime.diagnosis.mutants.search import mutations
+from throughtime.diagnosis.mutants.mutations import mutations
 from throughtime.gradcheck import Budget
 
 

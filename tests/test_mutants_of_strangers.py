@@ -17,7 +17,7 @@ from corpus.notebooks import Habits
 from throughtime.diagnosis import layouts
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import explain
-from throughtime.diagnosis.mutants.search import seen_of
+from throughtime.diagnosis.mutants.matches import seen_of
 
 LSTM = Habits("LSTM", I=4, H=3, T=5, states=True, bias=1.0, seed=3)
 GRU = Habits("GRU", "before, z", I=4, H=3, T=5, states=True, bias=1.0, seed=3)

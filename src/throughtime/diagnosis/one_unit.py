@@ -27,7 +27,7 @@ from throughtime.diagnosis.mutants.model import (
     Model,
     Placement,
 )
-from throughtime.diagnosis.mutants.search import mutations
+from throughtime.diagnosis.mutants.mutations import mutations
 from throughtime.diagnosis.simple_points import SimplePoints, right
 from throughtime.diagnosis.tolerances import (
     GATE_BIASES,

@@ -21,9 +21,10 @@ from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.mutants import Match, explain, passes
 from throughtime.diagnosis.mutants.cells import LSTM
 from throughtime.diagnosis.mutants.interventions import Intervention, Mutation
+from throughtime.diagnosis.mutants.matches import as_found, seen_of
 from throughtime.diagnosis.mutants.model import Blocks, Model
+from throughtime.diagnosis.mutants.mutations import mutations
 from throughtime.diagnosis.mutants.postprocessing import FoundFault
-from throughtime.diagnosis.mutants.search import as_found, mutations, seen_of
 from throughtime.diagnosis.simple_network import LengthObservation, SimpleNetwork, read
 from throughtime.diagnosis.tolerances import (
     FINEST_PREDICTION,

@@ -9,25 +9,22 @@ from throughtime.doors import door
 if TYPE_CHECKING:
     from throughtime.diagnosis.mutants.layout import Layout
     from throughtime.diagnosis.mutants.losses import detached
+    from throughtime.diagnosis.mutants.matches import Match, explain
     from throughtime.diagnosis.mutants.model import Model
+    from throughtime.diagnosis.mutants.mutations import Mutant, mutants, mutants_of
     from throughtime.diagnosis.mutants.networks import NetworkLayout, TorchLayout
-    from throughtime.diagnosis.mutants.search import (
-        Match,
-        Mutant,
-        explain,
-        mutants,
-        mutants_of,
-        passes,
-    )
+    from throughtime.diagnosis.mutants.search import passes
 else:
     __getattr__ = door(
         __name__,
         {
             "layout": "Layout",
             "losses": "detached",
+            "matches": "Match explain",
             "model": "Model",
+            "mutations": "Mutant mutants mutants_of",
             "networks": "NetworkLayout TorchLayout",
-            "search": "Match Mutant explain mutants mutants_of passes",
+            "search": "passes",
         },
     )
 

@@ -10,10 +10,10 @@ import throughtime as tt
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import mutants
 from throughtime.diagnosis.mutants.arrangements import arrangements
+from throughtime.diagnosis.mutants.data_readings import Readings
 from throughtime.diagnosis.mutants.gate_names import groupings, orders_by_name
 from throughtime.diagnosis.mutants.layout import Guess
 from throughtime.diagnosis.mutants.losses import ModelLoss
-from throughtime.diagnosis.mutants.readings import Readings
 from throughtime.diagnosis.nearest_layout import other_sizes
 
 RNG = np.random.default_rng(0)

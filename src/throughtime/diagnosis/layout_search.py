@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from throughtime.arrays import Array, Shape
+from throughtime.diagnosis.mutants.data_readings import TargetReading
 from throughtime.diagnosis.mutants.layout import Guess, Layout, Structure, reductions
 from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.diagnosis.mutants.model import Model
-from throughtime.diagnosis.mutants.readings import TargetReading
 from throughtime.diagnosis.tolerances import (
     DRAWN_PARAMETERS,
     FAR_ROUNDING,

@@ -24,9 +24,9 @@ from throughtime.diagnosis.errors_of_targets import InTargets
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.model_from_target import described
 from throughtime.diagnosis.mutants.arrangements import arrangements
+from throughtime.diagnosis.mutants.data_readings import Readings
 from throughtime.diagnosis.mutants.layout import VARIANTS, Layout
 from throughtime.diagnosis.mutants.losses import ModelLoss
-from throughtime.diagnosis.mutants.readings import Readings
 from throughtime.diagnosis.recovered_data import RecoveredNetwork, Recovery, Way
 from throughtime.diagnosis.single_step_losses import SingleStep
 from throughtime.diagnosis.tolerances import (

@@ -22,8 +22,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.mutants.model import Model
-from throughtime.diagnosis.observed import Observed
-from throughtime.diagnosis.readings import (
+from throughtime.diagnosis.network_readings import (
     KINDS,
     Drawn,
     GradientMap,
@@ -32,6 +31,7 @@ from throughtime.diagnosis.readings import (
     Rows,
     model_of,
 )
+from throughtime.diagnosis.observed import Observed
 from throughtime.diagnosis.tolerances import (
     DIFFERS_BEYOND,
     DRAWN_BIASES,

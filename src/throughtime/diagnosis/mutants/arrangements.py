@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 from throughtime.arrays import Shape
+from throughtime.diagnosis.mutants.data_readings import Readings
 from throughtime.diagnosis.mutants.gate_names import (
     Group,
     Grouping,
@@ -19,7 +20,6 @@ from throughtime.diagnosis.mutants.gate_names import (
     orders_by_name,
     usual_orders,
 )
-from throughtime.diagnosis.mutants.readings import Readings
 
 # What the names of arrays speak for, in small letters.
 SPEAKS_FOR = {

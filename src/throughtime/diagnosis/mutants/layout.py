@@ -12,6 +12,7 @@ import numpy as np
 from throughtime.arrays import Array, Shape, refuse
 from throughtime.diagnosis.mutants.arrangements import Arrangement, arrangements
 from throughtime.diagnosis.mutants.cells import GRU, LSTM, RNN, MutantCell
+from throughtime.diagnosis.mutants.data_readings import Readings, TargetReading
 from throughtime.diagnosis.mutants.gate_names import CANDIDATE, LETTERS
 from throughtime.diagnosis.mutants.losses import ModelLoss, as_targets
 from throughtime.diagnosis.mutants.model import (
@@ -26,7 +27,6 @@ from throughtime.diagnosis.mutants.model import (
     Model,
     Placement,
 )
-from throughtime.diagnosis.mutants.readings import Readings, TargetReading
 from throughtime.gradcheck import Gates
 
 # A name, perhaps with "{gate}", "{layer}" or "{direction}" in it; or one for each gate by its

@@ -81,6 +81,47 @@ def test_streams_pipes_and_files_that_are_there(tmp_path, monkeypatch):
         outputs.writable("--json", place)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "check net.py --json net.py",
+        "check net.py:f --html ./net.py",
+        "check net.py --junit link.py",
+        "mend net.py:2-4 --json net.py",
+        "derive net.py --html net.py",
+        "compare a.npz b.npz --json b.npz",
+        "flow m.safetensors net.py --json m.safetensors",
+        "flow --record net.py --html net.py",
+        "export m.safetensors --c m.safetensors",
+        "export m.safetensors --c m.c --blob m.safetensors",
+        "train net.py --out net.py",
+    ],
+)
+def test_nothing_is_written_over_what_is_read(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.py", "a.npz", "b.npz", "m.safetensors"):
+        (tmp_path / name).write_text("as it was")
+    (tmp_path / "link.py").symlink_to("net.py")
+    assert cli.main(words.split()) == cli.FAILED
+    assert "expected another file than the one that is read, got " in capsys.readouterr().err
+    assert all((tmp_path / n).read_text() == "as it was" for n in ("net.py", "m.safetensors"))
+
+
+def test_two_outputs_are_two_files(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["check", "a.py:b", "--json", "r", "--junit", "./r"]) == cli.FAILED
+    assert "--junit: expected another file than that of --json" in capsys.readouterr().err
+    both = ["check", "a.py:b", "--json", "/dev/stdout", "--junit", "/dev/stdout"]
+    assert cli.main(both) == cli.FAILED
+    assert "expected an existing Python file" in capsys.readouterr().err
+
+
+def test_the_record_of_a_training_run_is_refused_by_its_option(tmp_path, capsys):
+    words = ["train", "a.txt", "--flow", f"{tmp_path}/missing/r.jsonl"]
+    assert cli.main(words) == cli.FAILED
+    assert "--flow: expected a file in an existing folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", ["--html", "--figure"])
 def test_what_draws_must_be_there_too(option, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -20,6 +20,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pairs.txt").write_text(PAIRS)
     np.savez(tmp_path / "a.npz", w=np.ones(2))
+    (tmp_path / "net.py").write_text("def half(z):\n    return 0.5 * (1 + z)\n")
+    (tmp_path / "net.cpp").write_text("double half(double z) {\n  return 0.5 * (1 + z);\n}\n")
     (tmp_path / "book.txt").write_text(text(1500).characters)
     return tmp_path
 
@@ -37,6 +39,12 @@ def here(tmp_path, monkeypatch):
         ("compare pairs.txt --steps -1", "steps: expected a number of at least 1, got -1"),
         ("compare pairs.txt --batch 0", "batch: expected a number of at least 1, got 0"),
         ("compare pairs.txt --outputs -3", "outputs: expected a number of at least 1, got -3"),
+        (
+            "compare net.py",
+            "net.py: expected printed numbers, got a program; to check what it "
+            "computes: throughtime check net.py",
+        ),
+        ("compare net.cpp", "net.cpp: expected printed numbers, got a program"),
         ("flow --record nosuch", "nosuch: expected an existing file, got none"),
         ("flow --record .", ".: expected a file, got a folder"),
         ("train book.txt --minutes 1e400", "--minutes: expected a finite number above 0, got inf"),
@@ -52,6 +60,12 @@ def test_what_cannot_be_is_said_in_words(here, words, said, capsys):
 def test_what_the_system_says_has_no_number():
     assert of_the_system(PermissionError(13, "Permission denied", "a")) == "a: Permission denied"
     assert of_the_system(OSError("no\nspace")) == "no space"
+
+
+@pytest.mark.parametrize("words", ["class 0: 1.0 2.0\nclass 1: 0.5 1.0\n", "import x\n" + PAIRS])
+def test_words_of_a_program_make_none(here, words):
+    (here / "words.txt").write_text(words)
+    assert main(["compare", "words.txt"]) != FAILED
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import codecs
 import io
 import os
+import re
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,8 @@ from throughtime.cli.colour import verdicts
 from throughtime.diagnosis import COMPARISON_ERROR, compare
 from throughtime.gradcheck import CheckError
 
+DEFINITION = re.compile(r"^(def|class) \w+.*:", re.MULTILINE)
+SOURCES = (".c", ".cc", ".cpp", ".cu", ".cxx", ".h", ".hpp", ".ipynb", ".jl", ".js", ".rs", ".ts")
 BYTE_ORDERS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as PowerShell writes them
 LONGEST_TEXT = 2**28  # bytes; what somebody printed is shorter, and a device may be endless
 STATUS = {"agree": 0, "disagree": 1, "unresolved": 2}
@@ -98,11 +103,29 @@ def arrays(path: str) -> dict[str, Array]:
 
 def _text(path: str) -> str:
     if path == "-":
-        return sys.stdin.read()
+        return _numbers(path, sys.stdin.read())
     if path.endswith((".npz", ".npy")) and os.path.exists(path):
         refuse(path, "a second file beside it", "none", error=CheckError)
     try:
         written = storage.read_stream(path, LONGEST_TEXT)
-        return written.decode("utf-16" if written[:2] in BYTE_ORDERS else "utf-8-sig")
+        read = written.decode("utf-16" if written[:2] in BYTE_ORDERS else "utf-8-sig")
     except UnicodeDecodeError:
         refuse(path, "text", "something else", error=CheckError)
+    return _numbers(path, read)
+
+
+def _numbers(path: str, text: str) -> str:
+    """The text, unless it is a program, whose numbers are no gradients."""
+    if path.endswith(SOURCES) or (DEFINITION.search(text) and _is_python(text)):
+        way_out = f"to check what it computes: throughtime check {path}" * path.endswith(".py")
+        refuse(path, "printed numbers", "a program", way_out, error=CheckError)
+    return text
+
+
+def _is_python(text: str) -> bool:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True

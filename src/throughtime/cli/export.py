@@ -12,7 +12,7 @@ from throughtime import storage
 from throughtime.arrays import refuse
 from throughtime.cells import WINDOW
 from throughtime.cli import say
-from throughtime.cli.outputs import writable
+from throughtime.cli.outputs import spare_inputs, writable
 from throughtime.network import Network, network_as_c
 from throughtime.training import load_checkpoint
 
@@ -54,8 +54,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Writes the file, and the blob where one is wanted."""
     writable("--c", options.c)
+    spare_inputs("--c", options.c, options)
     if options.blob:
         writable("--blob", options.blob)
+        spare_inputs("--blob", options.blob, options)
         if Path(options.blob).resolve() == Path(options.c).resolve():
             refuse("--blob", "another file than that of --c", options.blob)
     network = _network(options.checkpoint)

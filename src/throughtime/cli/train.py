@@ -15,7 +15,7 @@ from typing import Any, Self
 from throughtime import storage, training
 from throughtime.arrays import refuse
 from throughtime.cli import INTERRUPTED, say, train_flow
-from throughtime.cli.outputs import writable
+from throughtime.cli.outputs import spare_inputs, writable
 from throughtime.gradcheck import CheckError
 from throughtime.questions import check
 from throughtime.training import CELLS, Processes
@@ -105,9 +105,11 @@ def run(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace, processes: Processes) -> int:
     """Trains; the first process prints how the model compares with n-grams."""
     out = Path(options.out or options.resume or "throughtime.safetensors")
-    path = train_flow.record_path(options, out) if processes.first else None
+    path = None
     if processes.first:
         writable("--out", out, f"--out {out / 'model.safetensors'}")
+        spare_inputs("--out", out, options)
+        path = train_flow.record_path(options, out)
     again = training.restarted(out, processes)
     start = out if again else options.resume
     trainer = _resumed(options, start, processes) if start else _new(options, processes)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from throughtime import training
 from throughtime.arrays import refuse
+from throughtime.cli.outputs import writable
 from throughtime.gradient_flow import FlowRecorder, begin_record
 
 SHARE = 0.03
@@ -37,6 +38,7 @@ def record_path(options: argparse.Namespace, out: Path) -> Path | None:
     if options.flow and Path(options.flow).is_dir():
         refuse("--flow", "a file for the record", f"the folder {options.flow}", way_out)
     path = Path(options.flow) if options.flow else own
+    writable("--flow", path)
     begin_record(path, way_out)
     return path
 

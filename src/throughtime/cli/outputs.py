@@ -14,8 +14,10 @@ from throughtime.storage import OPEN_ALREADY
 
 OUTPUTS = ("json", "html", "junit", "figure")  # options of any command that name a file to write
 # What any command reads, as its parser calls it; a few may say which object of the file is meant.
-INPUTS = ("target", "gradient", "numerical", "parameters", "checkpoint", "data", "sources")
-INPUTS += ("record", "cell", "rows", "read", "text")
+INPUTS: tuple[str, ...] = (
+    "target", "gradient", "numerical", "parameters", "checkpoint", "data", "sources", "record",
+    "cell", "rows", "read", "text",
+)  # fmt: skip
 DRAWN = {"html": ("matplotlib", "jinja2"), "figure": ("matplotlib",)}  # and what that needs
 
 

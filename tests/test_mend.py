@@ -221,6 +221,21 @@ def test_a_clip_that_shows_at_twice_the_length_alone_is_taken_out(recipe):
     assert "Clip in the update: what is clipped is not the loss's gradient." in str(found)
 
 
+@pytest.mark.parametrize("faults", [(), ("transposed",)])
+def test_a_clip_that_nothing_reached_is_said(recipe, faults):
+    """One of the backward pass: that of a value in the loss is no clip of the gradient."""
+    gap = "\n            "
+    text = wrong(*faults).replace("dz = dh *", f"dh = np.clip(dh, -500, 500){gap}dz = dh *")
+    forward = f"self.h[-1] = np.clip(self.h[-1], -1, 1){gap}"
+    text = text.replace("self.errors.append(", f"{forward}self.errors.append(")
+    found = mended(recipe, text)
+    assert found.is_mended
+    line = 1 + text.split("\n").index("            dh = np.clip(dh, -500, 500)")
+    assert found.idle_clips == ((recipe.path.resolve(), line),)
+    assert f"net.py:{line} clips what is large" in str(found)
+    assert "clips what is large" not in str(mended(recipe, wrong(*faults)))
+
+
 def test_other_data_are_others_where_the_recipe_was_found(tmp_path):
     path = tmp_path / "net.py"
     path.write_text(RNN_CLASS)

@@ -18,13 +18,15 @@ Line = tuple[Path, int]
 
 
 def unclipped_texts(
-    texts: Mapping[Path, str], only: frozenset[Line] | None = None
+    texts: Mapping[Path, str], only: frozenset[Line] | None = None, factor: str = ""
 ) -> tuple[dict[Path, str], tuple[Line, ...]]:
     """The texts without calls that clip, and the lines that change; each keeps its number.
 
     Args:
         texts: path to text.
         only: lines; None: wherever there is such a call.
+        factor: by which what was clipped is multiplied, which shows what depends on it; a call
+            whose result is not used stays a statement that does nothing.
 
     Example:
         >>> path = Path("rnn.py")
@@ -43,7 +45,10 @@ def unclipped_texts(
             call, new = parts
             if only is not None and (path, call.lineno) not in only:
                 continue
-            own = Splice(file.start(call), file.end(call), file.of_node(new) if new else "pass")
+            kept = file.of_node(new) if new else "pass"
+            if new and factor:
+                kept = f"({kept}) * {factor}"
+            own = Splice(file.start(call), file.end(call), kept)
             if not any(own.start < s.end and s.start < own.end for s in splices):
                 splices.append(own)
                 lines.append((path, call.lineno))

@@ -106,7 +106,9 @@ def _in_lines(found: Mended, region: RegionText, text: str) -> Mended:
         for hunk in found.hunks
     )
     after = {**found.after, path: region.taken_back(found.after[path])}
-    return replace(found, before={**found.before, path: text}, after=after, hunks=hunks)
+    clips = tuple((p, region.line(n) if p == path else n) for p, n in found.idle_clips)
+    before = {**found.before, path: text}
+    return replace(found, before=before, after=after, hunks=hunks, idle_clips=clips)
 
 
 class _Search(Standings):
@@ -554,5 +556,5 @@ class _Search(Standings):
         before = {path: known.get(path, text) for path, text in last.version.texts.items()}
         return Mended(
             self._recipe.path, before, last.version.texts, hunks, first.standing, last.standing,
-            *checked, self._tries, explained,
+            *checked, self._tries, explained, self._idle_clips(last.version),
         )  # fmt: skip

@@ -7,6 +7,7 @@ import difflib
 import io
 import json
 import os
+import textwrap
 import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from throughtime.storage import keep_copy, replace
 
 Standing = Mapping[Setting, Mapping[str, Agreement]]
 JSON_VERSION = 1
+LINE_WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Mended:
         tries: how often the gradient was run.
         explained: the small numbers in the loss without which that check agrees, where it does
             not as they are; none where they do not explain what it finds.
+        idle_clips: files and lines that clip the gradient where it is large, and have not done so.
     """
 
     path: Path
@@ -78,6 +81,7 @@ class Mended:
     report: str
     tries: int
     explained: tuple[str, ...] = ()
+    idle_clips: tuple[tuple[Path, int], ...] = ()
 
     @property
     def is_mended(self) -> bool:
@@ -94,7 +98,10 @@ class Mended:
         return "".join(parts)
 
     def __str__(self) -> str:
-        return "\n".join((self._headline(), *self._steps(), *self._rest())).rstrip() + "\n"
+        return (
+            "\n".join((self._headline(), *self._steps(), *self._clips(), *self._rest())).rstrip()
+            + "\n"
+        )
 
     def _headline(self) -> str:
         tensors = len(next(iter(self.standing_after.values())))
@@ -146,6 +153,18 @@ class Mended:
                 )
         return said
 
+    def _clips(self) -> list[str]:
+        """What clips, and has not done so wherever the gradient was looked at."""
+        if not self.idle_clips:
+            return []
+        places = list(dict.fromkeys(_place(path, line) for path, line in self.idle_clips))
+        clip = "clips" if len(places) == 1 else "clip"
+        said = (
+            f"{', '.join(places)} {clip} what is large, which nothing was here. Where something "
+            "is, what comes back is not the loss's gradient: clip in the update."
+        )
+        return ["", *textwrap.wrap(said, LINE_WIDTH)]
+
     def _rest(self) -> list[str]:
         if self.is_mended or self.explained:
             return ["", self.diff()] if self.diff() else []
@@ -170,6 +189,7 @@ class Mended:
             "verdict": self.verdict,
             "discrepancy": self.discrepancy,
             "residue_explained_by": list(self.explained),
+            "idle_clips": [[path.name, line] for path, line in self.idle_clips],
             "tries": self.tries,
             "diff": self.diff(),
             "steps": [

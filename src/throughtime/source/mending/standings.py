@@ -9,6 +9,8 @@ from pathlib import Path
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
 from throughtime.progress import expect, progress_bar
+from throughtime.source.edits.executed import Executed
+from throughtime.source.edits.unclipped import unclipped_texts
 from throughtime.source.lines.trials import Failed, Measured, Setting, Trials, Tried, Try
 from throughtime.source.mending.agreement import EQUAL, Agreement, compared
 from throughtime.source.mending.belief import is_believed
@@ -18,6 +20,8 @@ from throughtime.source.mending.mended import Standing
 from throughtime.source.mending.residue import without_safety
 from throughtime.source.recipe import Recipe
 from throughtime.source.tolerances import NEAR, TRIES_OF_A_STEP
+
+MARKED = "1.1875"  # times what a clip would leave as it is: what depends on it becomes another
 
 
 class Standings:
@@ -108,6 +112,32 @@ class Standings:
         whole = Try(self._stages[-1], (), tuple(texts.items()))
         answer: tuple[str, float, str] = self._trials.ask("checked", whole, self._effort)
         return answer
+
+    def _idle_clips(self, version: Version) -> tuple[tuple[Path, int], ...]:
+        """The lines of a version that clip its gradient where that is large, and not here."""
+        own = tuple(version.texts.items())
+        ran = self._trials.ask("executed", Try(self._looked, (), own))
+        texts = {**ran.texts, **version.texts}
+        lines = [(p, n) for p, n in unclipped_texts(texts)[1] if n in ran.gradient.get(p, ())]
+        if not lines:
+            return ()
+        plain = next(self._ask([Try(self._looked, (), tuple(texts.items()), loss=True)]))[1]
+        found = []
+        for path, line in lines:
+            changed, _ = unclipped_texts(texts, frozenset({(path, line)}), MARKED)
+            whole = Try(self._looked, (), tuple(changed.items()), loss=True)
+            tried = next(self._ask([whole]))[1]
+            if tried.products is None:  # as where what it clips is a list
+                in_loss = line in ran.loss.get(path, ()) and path not in self._shared(ran)
+            else:
+                in_loss = not same_loss(plain.loss, tried.loss)
+            if not in_loss:
+                found.append((path, line))
+        return tuple(found)
+
+    def _shared(self, ran: Executed) -> set[Path]:
+        """The files in which all that the gradient runs is run by the loss too: they are one."""
+        return {p for p, lines in ran.gradient.items() if lines <= ran.loss.get(p, frozenset())}
 
     def _explained(self, step: MendingStep) -> tuple[str, ...]:
         """The small numbers in the loss without which the check agrees; none where it does not."""

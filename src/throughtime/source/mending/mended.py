@@ -98,10 +98,8 @@ class Mended:
         return "".join(parts)
 
     def __str__(self) -> str:
-        return (
-            "\n".join((self._headline(), *self._steps(), *self._clips(), *self._rest())).rstrip()
-            + "\n"
-        )
+        said = (self._headline(), *self._steps(), *self._clips(), *self._rest())
+        return "\n".join(said).rstrip() + "\n"
 
     def _headline(self) -> str:
         tensors = len(next(iter(self.standing_after.values())))

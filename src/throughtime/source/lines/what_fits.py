@@ -8,6 +8,7 @@ holds: variables, their slopes and complements, products with matrices, and two 
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ class WhatFits:
         if shape in self._tables:
             return self._tables[shape]
         own = [atom for atom in self._atoms if atom.values[0].shape == shape]
-        table = list(own)
+        table = [*own, *self._repeated(shape)]
         for atom in own:
             a = atom.text
             for text, cost in (
@@ -142,6 +143,16 @@ class WhatFits:
         table += self._products(shape)
         self._tables[shape] = table[:MOST_MADE]
         return self._tables[shape]
+
+    def _repeated(self, shape: tuple[int, ...]) -> Iterator[Made]:
+        """What has a shape where it stands beside something that has: the same for each row."""
+        for atom in self._atoms:
+            own = atom.values[0].shape
+            if own == shape or not own or np.prod(own) < 2:
+                continue
+            with contextlib.suppress(ValueError):
+                values = tuple(np.broadcast_to(value, shape) for value in atom.values)
+                yield Made(atom.text, values, 0.1)
 
     def _products(self, shape: tuple[int, ...]) -> Iterator[Made]:
         """Products of two variables, as matrices, that have a shape."""
@@ -198,8 +209,9 @@ class WhatFits:
         found: dict[str, Fitting] = {}
         parts = list(self._needed(tree, tuple(wanted)))
         alone = ((node, made) for node, needed in parts for made in self._of_one(node, needed))
+        added = ((node, made) for node, needed in parts for made in self._term(node, needed))
         by_two = ((node, made) for node, needed in parts for made in self._pairs_of(needed))
-        for choices in (alone, by_two):  # two of them only where no one is
+        for choices in (alone, added, by_two):  # two of them only where no one is
             if found:
                 break
             for node, made in choices:
@@ -311,6 +323,17 @@ class WhatFits:
                 whole = f"({text})" if isinstance(node, ast.BinOp) else text
                 yield Made(f"{whole} * {made.text}", needed, made.cost + 0.3)
 
+    def _term(self, node: ast.expr, needed: tuple[Array, ...]) -> Iterator[Made]:
+        """A part and a term that is missing in it, which is the product of two things."""
+        text = ast.unparse(node)
+        own = self.arrays(text)
+        if own is None or own[0].shape != needed[0].shape or not _flat(own).any():
+            return
+        lacking = tuple(n - o for n, o in zip(needed, own, strict=True))
+        if float(np.abs(_flat(lacking)).max()) > FITS_NEARLY * float(np.abs(_flat(needed)).max()):
+            for made in self._pairs_of(lacking, signs="*"):
+                yield Made(f"({text} + {made.text})", needed, made.cost + 0.2)
+
     def _that_are(self, needed: tuple[Array, ...]) -> Iterator[Made]:
         """Whatever has values by itself."""
         table = self._of_shape(needed[0].shape)
@@ -327,12 +350,12 @@ class WhatFits:
         for number in np.flatnonzero(off <= close):
             yield Made(f"(-{table[number].text})", needed, table[number].cost + 0.5)
 
-    def _pairs_of(self, needed: tuple[Array, ...]) -> Iterator[Made]:
+    def _pairs_of(self, needed: tuple[Array, ...], signs: str = "*+-") -> Iterator[Made]:
         """Two things that have values together."""
         table, target = self._of_shape(needed[0].shape), _flat(needed)
         if table and target.any():
             matrix = np.array([made.flat() for made in table])
-            yield from _pairs(table, matrix, target, needed)
+            yield from _pairs(table, matrix, target, needed, signs)
 
     def factors(self, text: str, wanted: Sequence[Array]) -> list[str]:
         """Factors, as they are written behind an expression, by which its values are right.
@@ -450,7 +473,7 @@ def _not_small(divisor: Array) -> Array:
 
 
 def _pairs(
-    table: Sequence[Made], matrix: Array, target: Array, needed: tuple[Array, ...]
+    table: Sequence[Made], matrix: Array, target: Array, needed: tuple[Array, ...], signs: str
 ) -> Iterator[Made]:
     """Two things, multiplied, added, or one less the other, that have the values."""
     weights = np.random.default_rng(len(target)).standard_normal(len(target))
@@ -461,7 +484,8 @@ def _pairs(
     with np.errstate(all="ignore"):
         divisor = np.where(np.abs(matrix) > TOO_SMALL_A_DIVISOR * largest[:, None], matrix, np.nan)
         wanted = {"*": target / divisor, "+": target - matrix, "-": matrix - target}
-    for sign, others in wanted.items():
+    for sign in signs:
+        others = wanted[sign]
         usable = np.isfinite(others).all(axis=1)
         found = np.where(usable, np.nan_to_num(others) @ weights, np.nan)
         sizes = np.abs(np.nan_to_num(others)).max(axis=1, initial=0.0)
@@ -469,8 +493,8 @@ def _pairs(
             reach = FITS_NEARLY * sizes[number] * float(np.abs(weights).sum()) ** 0.5
             low, high = np.searchsorted(ranked, [found[number] - reach, found[number] + reach])
             for second in map(int, order[low : min(high, low + 8)]):
-                if sign != "-" and second < number:
-                    continue
+                if sign != "-" and second < number and usable[second]:
+                    continue  # the same, found the other way round
                 off = float(np.abs(matrix[second] - others[number]).max())
                 if off > FITS_NEARLY * sizes[number]:
                     continue

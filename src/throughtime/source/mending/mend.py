@@ -128,7 +128,9 @@ class _Search(Standings):
         self._banned: set[tuple[int, tuple[Path, tuple[Splice, ...]]]] = set()
         self._looked_closely_at_lines = False
         self._as_found: Mapping[Path, str] = {}  # all files that run, before the first edit
-        self._looked_by_lines: set[tuple[Setting, int]] = set()  # and versions
+        # By a version's mark, and how many edits have led nowhere.
+        self._by_lines_found: dict[tuple[Setting, int, int], Step | None] = {}
+        self._lines_answer = True
 
     def run(self) -> Mended:
         """The search, from the first setting at which a tensor disagrees to the last."""
@@ -199,10 +201,16 @@ class _Search(Standings):
         Such edits are made even where no tensor agrees more as yet, since other faults may hide
         what they mend; then lines that are wrong still are tried before others.
         """
-        self._looked_by_lines.add((stage, texts_mark(step.version)))
+        key = (stage, texts_mark(step.version), len(self._banned))
+        if key not in self._by_lines_found:
+            self._by_lines_found[key] = self._looked_at_lines(stage, step, known)
+        return self._by_lines_found[key]
+
+    def _looked_at_lines(self, stage: Setting, step: Step, known: Candidates) -> Step | None:
         whole = Try(stage, (), tuple(step.version.texts.items()))
         answer = next(self._trials.ask_all([("suspected", whole)], LINES_SECONDS))[1]
         if isinstance(answer, Failed):  # as where the values are too many
+            self._lines_answer = False
             return None
         self._begin_at |= {(f.path.resolve(), n) for f in answer for n in (f.line, *f.doubtful)}
         sure = [f for f in answer if f.status == "wrong"]
@@ -287,8 +295,14 @@ class _Search(Standings):
                 self._as_found = self._as_found or known.version.texts
                 if (found := self._unclipped(step, known)) is not None:
                     return found
-            if self._asks_lines(stage, step) and (found := self._by_lines(stage, step, known)):
-                return found
+            if self._asks_lines(stage, step):
+                if (found := self._by_lines(stage, step, known)) is not None:
+                    return found
+            elif self._lines_answer and self._near == NEAR:
+                # Beside edits that were found by trying, lines say what is sure, and that soon.
+                found = self._by_lines(stage, step, known)
+                if found is not None and found.sure:
+                    return found
             found = self._at(stage, step, known, wrong)
             if found is not None:
                 return found
@@ -323,9 +337,7 @@ class _Search(Standings):
                         return found
         if self._near < NEAR:  # what is faint is one fault
             return None
-        if (stage, texts_mark(step.version)) not in self._looked_by_lines and (
-            by_lines := self._by_lines(stage, step, known)
-        ):
+        if (by_lines := self._by_lines(stage, step, known)) is not None:
             return by_lines
         return self._pair(stage, step, known, tried, wrong)
 

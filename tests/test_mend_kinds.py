@@ -1,0 +1,90 @@
+"""Kinds of faults that a mend has to undo: each network is right but for what a test breaks."""
+
+import pytest
+
+from throughtime.source import Recipe
+from throughtime.source.mending.mend import mend
+
+MINIMAL = '''
+"""A minimal gated unit with peepholes of its own state, over a batch; the last state is read."""
+import numpy as np
+
+
+class Unit:
+    def __init__(self, inputs=2, units=3):
+        draw = np.random.RandomState(0).randn
+        self.Wf, self.Uf = draw(inputs, units), draw(units, units)
+        self.Wn, self.Un = draw(inputs, units), draw(units, units)
+        self.look, self.read = draw(units), draw(units, 1)
+
+    def forward(self, xs, y):
+        h = np.zeros((xs.shape[1], len(self.look)))
+        self.tape = []
+        for x in xs:
+            f = 1 / (1 + np.exp(-(x @ self.Wf + h @ self.Uf + h * self.look)))
+            n = np.tanh(x @ self.Wn + (f * h) @ self.Un)
+            self.tape.append((x, h, f, n))
+            h = (1 - f) * h + f * n
+        self.last, self.off = h, h @ self.read - y
+        return 0.5 * np.mean(self.off**2)
+
+    def backward(self):
+        dWf, dUf = np.zeros_like(self.Wf), np.zeros_like(self.Uf)
+        dWn, dUn = np.zeros_like(self.Wn), np.zeros_like(self.Un)
+        dlook = np.zeros_like(self.look)
+        doff = self.off / len(self.off)
+        dread = self.last.T @ doff
+        dh = doff @ self.read.T
+        for x, h, f, n in self.tape[::-1]:
+            dzn = dh * f * (1 - n**2)
+            dfh = dzn @ self.Un.T
+            df = dh * (n - h) + dfh * h
+            dzf = df * f * (1 - f)
+            dWf += x.T @ dzf
+            dUf += h.T @ dzf
+            dlook += np.sum(dzf * h, axis=0)
+            dWn += x.T @ dzn
+            dUn += (f * h).T @ dzn
+            dh = dh * (1 - f) + dfh * f + dzf @ self.Uf.T + dzf * self.look
+        return dWf, dUf, dWn, dUn, dlook, dread
+'''
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    names = ("Wf", "Uf", "Wn", "Un", "look", "read")
+    return Recipe(
+        tmp_path / "unit.py",
+        setup="net = Unit(); x = np.random.randn(4, 2, 2); y = np.random.randn(2, 1)",
+        loss="loss = net.forward(x, y)",
+        gradient="net.forward(x, y); grads = net.backward()",
+        parameters={name: f"net.{name}" for name in names},
+        gradients={name: f"grads[{n}]" for n, name in enumerate(names)},
+        steps={"x": 0},
+    )
+
+
+def mended(recipe, *faults):
+    text = MINIMAL
+    for right, mistaken in faults:
+        assert text.count(right) == 1
+        text = text.replace(right, mistaken)
+    recipe.path.write_text(text)
+    return mend(recipe, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("fault", "term"),
+    [
+        (("dh * (n - h) + dfh * h", "dh * (n - h)"), "dfh * h"),
+        ((" + dzf * self.look", ""), "dzf * self.look"),
+    ],
+)
+def test_a_term_that_is_missing_altogether_is_derived(recipe, monkeypatch, fault, term):
+    """It is a product that stands nowhere: the values of the line say which, and no edit does."""
+    monkeypatch.setattr("throughtime.source.mending.mend._Search._groups", lambda *_: [])
+    found = mended(recipe, fault)
+    assert found.is_mended, str(found)
+    one, other = term.split(" * ")
+    after = found.after[recipe.path.resolve()]
+    assert f"{one} * {other}" in after or f"{other} * {one}" in after

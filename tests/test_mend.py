@@ -582,6 +582,20 @@ def test_an_edit_of_another_file_stands_in_the_diff(recipe):
     assert found.hunks[0].changed == ("carried = self.U.T @ dz",)
 
 
+def test_what_clips_in_the_forward_pass_belongs_to_the_loss(recipe):
+    """Without it the loss would be another one; the clip of the gradient beside it goes."""
+    clip = "np.clip(self.W @ x[t] + self.U @ self.h[-1], -0.4, 0.4)"
+    text = wrong("transposed", "clipped").replace("self.W @ x[t] + self.U @ self.h[-1]", clip)
+    gate = "* (np.abs(self.h[t + 1]) < np.tanh(0.4) - 1e-9)"
+    slope = "(1 - self.h[t + 1] ** 2)"
+    text = text.replace(slope, f"{slope} {gate}")
+    found = mended(recipe, text)
+    after = found.after[recipe.path.resolve()]
+    assert found.is_mended, str(found)
+    assert clip in after
+    assert "return [dW, dU, dV]" in after
+
+
 def test_what_clips_is_taken_out_first_and_hides_nothing(recipe, monkeypatch):
     """A norm that is clipped, a slope and a product transposed: no tensor agrees at first."""
     monkeypatch.setattr("throughtime.source.mending.mend._Search._groups", lambda *_: [])

@@ -37,23 +37,32 @@ def unclipped_texts(
     lines: list[Line] = []
     for path, text in texts.items():
         file = FileText.of(path, text)
-        splices: list[Splice] = []
-        for node in ast.walk(file.tree):
-            parts = _clip(node)
-            if parts is None or node_lines(parts[0]) != 1:
-                continue
-            call, new = parts
-            if only is not None and (path, call.lineno) not in only:
-                continue
-            kept = file.of_node(new) if new else "pass"
-            if new and factor:
-                kept = f"({kept}) * {factor}"
-            own = Splice(file.start(call), file.end(call), kept)
-            if not any(own.start < s.end and s.start < own.end for s in splices):
-                splices.append(own)
-                lines.append((path, call.lineno))
-        found[path] = spliced(file.data, splices).decode()
+        own = [c for c in clips_of(file, factor) if only is None or (path, c[0]) in only]
+        lines += [(path, line) for line, _ in own]
+        found[path] = spliced(file.data, [splice for _, splice in own]).decode()
     return found, tuple(sorted(set(lines)))
+
+
+def clips_of(file: FileText, factor: str = "") -> list[tuple[int, Splice]]:
+    """The lines of a file on which something is clipped, and what takes each call away.
+
+    Args:
+        file: the file.
+        factor: as in `unclipped_texts`.
+    """
+    found: list[tuple[int, Splice]] = []
+    for node in ast.walk(file.tree):
+        parts = _clip(node)
+        if parts is None or node_lines(parts[0]) != 1:
+            continue
+        call, new = parts
+        kept = file.of_node(new) if new else "pass"
+        if new and factor:
+            kept = f"({kept}) * {factor}"
+        own = Splice(file.start(call), file.end(call), kept)
+        if not any(own.start < s.end and s.start < own.end for _, s in found):
+            found.append((call.lineno, own))
+    return found
 
 
 def node_lines(node: ast.expr | ast.stmt) -> int:

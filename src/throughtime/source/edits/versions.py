@@ -42,9 +42,7 @@ def replaced_functions(
     found = []
     left = {splice for edit in edits for splice in edit.splices}
     for unit in units:
-        start, end = file.starts[unit.node.lineno], file.end(unit.node)
-        after = file.data.find(b"\n", end)
-        end = after + 1 if after >= 0 else len(file.data)
+        start, end = _extent(file, unit)
         own = [s for s in left if start <= s.start and s.end <= end]
         if not own:
             continue
@@ -55,6 +53,37 @@ def replaced_functions(
         text = spliced(file.data[start:end], moved).decode()
         found.append(Replaced(file.path, unit.names, text))
     return None if left else found
+
+
+def _extent(file: FileText, unit: Unit) -> tuple[int, int]:
+    """The first byte of a function's lines, and the one after them."""
+    end = file.data.find(b"\n", file.end(unit.node))
+    return file.starts[unit.node.lineno], end + 1 if end >= 0 else len(file.data)
+
+
+def changed_functions(path: Path, before: str, after: str) -> list[Replaced] | None:
+    """The functions in which two texts of a file differ; None where something else does.
+
+    Example:
+        >>> text = "def f():\\n    return 1\\n"
+        >>> [r.text for r in changed_functions(Path("f.py"), text, text.replace("1", "2"))]
+        ['def f():\\n    return 2\\n']
+    """
+    old, new = FileText.of(path, before), FileText.of(path, after)
+    units, others = new.units(), old.units()
+    if [u.names for u in units] != [u.names for u in others]:
+        return None
+    extents, found, ends = [], [], [(0, 0)]
+    for unit, other in zip(units, others, strict=True):
+        (a, b), (c, d) = _extent(new, unit), _extent(old, other)
+        extents.append((new.data[ends[-1][0] : a], old.data[ends[-1][1] : c]))
+        ends.append((b, d))
+        if new.data[a:b] != old.data[c:d]:
+            if not unit.plain:
+                return None
+            found.append(Replaced(path, unit.names, new.data[a:b].decode()))
+    extents.append((new.data[ends[-1][0] :], old.data[ends[-1][1] :]))
+    return found if all(one == other for one, other in extents) else None
 
 
 @lru_cache(maxsize=4096)

@@ -19,6 +19,7 @@ from throughtime.source.edits.statement_edits import (
     probes,
     unit_edits,
 )
+from throughtime.source.edits.unclipped import clips_of
 from throughtime.source.edits.versions import Replaced, replaced_functions
 from throughtime.source.lines.trials import Failed, Setting, Trials, Tried, Try
 from throughtime.source.tolerances import (
@@ -27,6 +28,7 @@ from throughtime.source.tolerances import (
     SAME_LOSS,
 )
 
+BY_LINES = "as the values of lines show"  # the key of edits that were not tried among others
 SCALING = ("a factor", "sign", "squared", "at one step", "a term at one", "not at the first")
 
 
@@ -82,6 +84,20 @@ class Candidates:
                 functions |= {(one.path, one.names): one for one in found}
         texts = edited(self.version.texts, edits)
         return Version(texts, functions, (*self.version.edits, *edits), whole)
+
+    def unclipping(self) -> list[Edit]:
+        """For each call of a function that clips one edit that takes it away.
+
+        Only within functions: what stands outside of all is no gradient's.
+        """
+        found = []
+        for path, (file, units) in self._files.items():
+            for line, splice in clips_of(file):
+                inside = any(u.node.lineno <= line <= (u.node.end_lineno or 0) for u in units)
+                if inside:
+                    kind = "a call removed"
+                    found.append(Edit(path, (splice,), kind, line, 0.0, BY_LINES, (line,)))
+        return found
 
     def reached(self, edit: Edit) -> frozenset[str] | None:
         """The tensors that an edit can change; None where that is not known."""

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from throughtime.source.edits.edit import Edit, FileText, Splice, splices_of
 from throughtime.source.lines.annotate import LineFinding
-from throughtime.source.mending.edit_candidates import Version
+from throughtime.source.mending.edit_candidates import BY_LINES, Version
 
-BY_LINES = "as the values of lines show"  # the key of such edits
 COST_OF_OTHERS = 0.01  # more for each: of what does the same, the first is the likeliest
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from throughtime.source.edits.edit import Edit, Splice
 from throughtime.source.edits.region_text import RegionText, region_text
-from throughtime.source.edits.unclipped import unclipped_texts
+from throughtime.source.edits.versions import Replaced, changed_functions
 from throughtime.source.lines.trials import Failed, Setting, Trials, Tried, Try
 from throughtime.source.mending.agreement import (
     EQUAL,
@@ -23,9 +23,15 @@ from throughtime.source.mending.agreement import (
     score,
     worse_somewhere,
 )
-from throughtime.source.mending.edit_candidates import Candidates, Version, candidates
+from throughtime.source.mending.edit_candidates import (
+    BY_LINES,
+    Candidates,
+    Version,
+    candidates,
+    same_loss,
+)
 from throughtime.source.mending.edit_pairs import angle, changes, mark, pairs_of
-from throughtime.source.mending.line_edits import BY_LINES, edits_of_line, without_overlaps
+from throughtime.source.mending.line_edits import edits_of_line, without_overlaps
 from throughtime.source.mending.mend_steps import (
     MendingStep,
     hunk_of,
@@ -183,17 +189,25 @@ class _Search(Standings):
         """Without what clips, at first: it hides which tensors are right; None where it is idle."""
         if step.version.edits:
             return None
-        texts, lines = unclipped_texts(known.version.texts)
-        if not lines or texts == known.version.texts:
+        edits = [edit for edit in known.unclipping() if self._leaves_loss(known, edit)]
+        found = known.with_edits(edits) if edits else None
+        if found is None:
             return None
-        edits = tuple(
-            Edit(path, (), "a call removed", line, 0.0, BY_LINES, (line,)) for path, line in lines
-        )
-        found = Version(texts, {}, edits, whole=True)
         standing = self._stand(found)
         if standing == step.standing or spoils(step.standing, standing):
             return None
-        return MendingStep(found, edits, standing, sure=self._is_believed(step.standing, standing))
+        sure = self._is_believed(step.standing, standing)
+        return MendingStep(found, tuple(edits), standing, sure=sure)
+
+    def _leaves_loss(self, known: Candidates, edit: Edit) -> bool:
+        """Whether the loss stays as it is: what is clipped in the forward pass belongs to it."""
+        version = known.with_edits([edit])
+        if version is None:
+            return False
+        tries = [known.version.tried_at(self._looked, loss=True)]
+        tries.append(version.tried_at(self._looked, loss=True))
+        losses = dict(self._ask(tries))
+        return same_loss(losses[0].loss, losses[1].loss)
 
     def _by_lines(self, stage: Setting, step: MendingStep, known: Candidates) -> MendingStep | None:
         """What the values in lines show: the edits after which wrong lines have right ones.
@@ -541,11 +555,21 @@ class _Search(Standings):
             while waiting:
                 waiting = False
                 for less in reverted(text, texts[path]):
-                    version = Version({**texts, path: less}, {}, last.version.edits, whole=True)
+                    version = self._version_of({**texts, path: less}, last.version.edits)
                     if (standing := self._no_worse(version, last.standing)) is not None:
                         texts[path], last, waiting = less, MendingStep(version, (), standing), True
                         break
         return steps if last is steps[-1] else [*steps, last]
+
+    def _version_of(self, texts: Mapping[Path, str], edits: tuple[Edit, ...]) -> Version:
+        """Texts as a version: functions that are put in, where no more than these differ."""
+        functions: list[Replaced] = []
+        for path, text in texts.items():
+            changed = changed_functions(path, self._as_found.get(path, text), text)
+            if changed is None:
+                return Version(texts, {}, edits, whole=True)
+            functions += changed
+        return Version(texts, {(one.path, one.names): one for one in functions}, edits)
 
     def _no_worse(self, version: Version, before: Standing) -> Standing | None:
         """How far a version agrees, where no tensor agrees less; None where one does."""

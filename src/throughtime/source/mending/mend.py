@@ -13,16 +13,17 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from throughtime.source.edits.edit import Edit, Splice
+from throughtime.source.edits.edit import Edit
 from throughtime.source.edits.region_text import RegionText, region_text
 from throughtime.source.edits.versions import Replaced, changed_functions
-from throughtime.source.lines.trials import Failed, Setting, Trials, Tried, Try
+from throughtime.source.lines.trials import Setting, Trials, Tried
 from throughtime.source.mending.agreement import (
     EQUAL,
     WRONG,
     score,
     worse_somewhere,
 )
+from throughtime.source.mending.by_lines import ByLines
 from throughtime.source.mending.edit_candidates import (
     BY_LINES,
     Candidates,
@@ -31,7 +32,6 @@ from throughtime.source.mending.edit_candidates import (
     same_loss,
 )
 from throughtime.source.mending.edit_pairs import angle, changes, mark, pairs_of
-from throughtime.source.mending.line_edits import edits_of_line, without_overlaps
 from throughtime.source.mending.mend_steps import (
     MendingStep,
     hunk_of,
@@ -41,14 +41,13 @@ from throughtime.source.mending.mend_steps import (
     texts_mark,
 )
 from throughtime.source.mending.mended import Mended, Standing
-from throughtime.source.mending.standings import Standings, by_number
+from throughtime.source.mending.standings import by_number
 from throughtime.source.recipe import Recipe
 from throughtime.source.text import read_source
 from throughtime.source.tolerances import (
     EDITS_AT_ONCE,
     FEWER_FIRST,
     LIKELY,
-    LINES_SECONDS,
     MOST_ALTERNATIVES,
     MOST_HOPEFUL,
     MOST_MENDS,
@@ -117,7 +116,7 @@ def _in_lines(found: Mended, region: RegionText, text: str) -> Mended:
     return replace(found, before=before, after=after, hunks=hunks, idle_clips=clips)
 
 
-class _Search(Standings):
+class _Search(ByLines):
     def __init__(
         self,
         recipe: Recipe,
@@ -128,15 +127,11 @@ class _Search(Standings):
         progress: bool | None,
     ) -> None:
         super().__init__(recipe, trials, effort, progress)
-        self._begin_at = {(path.resolve(), line) for path, line in begin_at}
+        self._begin_at |= {(path.resolve(), line) for path, line in begin_at}
         self._texts = {path.resolve(): text for path, text in texts.items()}
         self._stuck: set[str] = set()
-        self._banned: set[tuple[int, tuple[Path, tuple[Splice, ...]]]] = set()
         self._looked_closely_at_lines = False
         self._as_found: Mapping[Path, str] = {}  # all files that run, before the first edit
-        # By a version's mark, and how many edits have led nowhere.
-        self._by_lines_found: dict[tuple[Setting, int, int], Step | None] = {}
-        self._lines_answer = True
 
     def run(self) -> Mended:
         """The search, from the first setting at which a tensor disagrees to the last."""
@@ -196,8 +191,9 @@ class _Search(Standings):
         standing = self._stand(found)
         if standing == step.standing or spoils(step.standing, standing):
             return None
-        sure = self._is_believed(step.standing, standing)
-        return MendingStep(found, tuple(edits), standing, sure=sure)
+        return MendingStep(
+            found, tuple(edits), standing, sure=self._is_believed(step.standing, standing)
+        )
 
     def _leaves_loss(self, known: Candidates, edit: Edit) -> bool:
         """Whether the loss stays as it is: what is clipped in the forward pass belongs to it."""
@@ -208,51 +204,6 @@ class _Search(Standings):
         tries.append(version.tried_at(self._looked, loss=True))
         losses = dict(self._ask(tries))
         return same_loss(losses[0].loss, losses[1].loss)
-
-    def _by_lines(self, stage: Setting, step: MendingStep, known: Candidates) -> MendingStep | None:
-        """What the values in lines show: the edits after which wrong lines have right ones.
-
-        Such edits are made even where no tensor agrees more as yet, since other faults may hide
-        what they mend; then lines that are wrong still are tried before others.
-        """
-        key = (stage, texts_mark(step.version), len(self._banned))
-        if key not in self._by_lines_found:
-            self._by_lines_found[key] = self._looked_at_lines(stage, step, known)
-        return self._by_lines_found[key]
-
-    def _looked_at_lines(self, stage: Setting, step: Step, known: Candidates) -> Step | None:
-        whole = Try(stage, (), tuple(step.version.texts.items()))
-        answer = next(self._trials.ask_all([("suspected", whole)], LINES_SECONDS))[1]
-        if isinstance(answer, Failed):  # as where the values are too many
-            self._lines_answer = False
-            return None
-        self._begin_at |= {(f.path.resolve(), n) for f in answer for n in (f.line, *f.doubtful)}
-        sure = [f for f in answer if f.status == "wrong"]
-        proposed = [edits_of_line(finding, known.version) for finding in sure]
-        allowed = [[e for e in p if not self._is_banned(step.version, (e,))] for p in proposed]
-        choices = [edits for edits in allowed if edits]
-        together = without_overlaps([edits[0] for edits in choices])
-        best = self._with(known, together)
-        for edits in choices:  # several sizes may have been the same number by chance
-            for other in edits[1:]:
-                if best is None or self._is_done(best):
-                    break
-                rest = [e for e in best.edits if e not in edits and not e.overlaps(other)]
-                found = self._with(known, [*rest, other])
-                if found is not None and found.total > best.total:
-                    best = found
-        alone = [self._with(known, edits[:1]) for edits in choices if len(choices) > 1]
-        for found in (best, *alone):
-            if found is not None and self._is_believed(step.standing, found.standing):
-                return found
-        if best is None or spoils(step.standing, best.standing):
-            return None
-        return replace(best, sure=False)
-
-    def _with(self, known: Candidates, edits: Sequence[Edit]) -> MendingStep | None:
-        """A step with edits; None where there are none, or what they make does not run."""
-        version = known.with_edits(edits) if edits else None
-        return None if version is None else MendingStep(version, tuple(edits), self._stand(version))
 
     def _asks_lines(self, stage: Setting, step: MendingStep) -> bool:
         """Whether lines are looked at before edits are tried: at first, and as long as it helps."""
@@ -282,11 +233,6 @@ class _Search(Standings):
         last = self._stages[-1]
         before, after = steps[number - 1].standing[last], steps[number].standing[last]
         return score(after) > score(before)
-
-    def _is_banned(self, version: Version, edits: Sequence[Edit]) -> bool:
-        """Whether an edit of a version has led nowhere before."""
-        mark = texts_mark(version)
-        return any((mark, (e.path, e.splices)) in self._banned for e in edits)
 
     def _back(self, steps: Sequence[MendingStep], number: int) -> list[MendingStep]:
         """The steps before one that led nowhere, which is not taken again."""

@@ -86,7 +86,7 @@ def _places(
     elif isinstance(value, list | tuple):
         for n, part in enumerate(value[:MOST_ARRAYS]):
             yield from _places(f"{text}[{n}]", part, (*path, str(n)), depth + 1, seen)
-    elif (hasattr(value, "__dict__") and not callable(value)) or _is_users(value):
+    elif (hasattr(value, "__dict__") and not callable(value)) or is_users(value):
         words = _of_both(vars(value))
         for key, part in list(vars(value).items())[:MOST_ARRAYS]:
             own = words.get(key, (key,))
@@ -109,7 +109,7 @@ def _of_both(held: Mapping[Any, Any]) -> dict[Any, tuple[str, ...]]:
     return {values[0]: (), gradients[0]: ("grad",)}
 
 
-def _is_users(value: Any) -> bool:
+def is_users(value: Any) -> bool:
     """Whether it is an object of a class that some user's file defines, callable or not."""
     kind = type(value)
     others = ("builtins", "numpy", "functools", "torch")

@@ -185,7 +185,7 @@ def _name(node: ast.expr) -> str:
 def _of_class(
     node: ast.ClassDef, classes: Mapping[str, ast.ClassDef], losses: list[tuple[str, Function]]
 ) -> Iterator[Candidate]:
-    own = methods(node, classes)
+    own = {name: f for name, f in methods(node, classes).items() if not _is_abstract(f)}
     forwards = [f for f in own.values() if is_forward(f)]
     forwards.sort(
         key=lambda f: (re_cell(f.name), "forward" not in f.name.lower(), f.name.startswith("_"))
@@ -229,6 +229,15 @@ def _of_functions(
             _likely(backward.name, backward, forward, len(losses)),
             backward.lineno,
         )
+
+
+def _is_abstract(function: Function) -> bool:
+    """Whether a method does nothing, and is there to be replaced: `pass`, `raise`, a docstring."""
+    return all(
+        isinstance(part, ast.Pass | ast.Raise)
+        or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+        for part in function.body
+    )
 
 
 def _runs_all(backward: Function, forward: Function) -> bool:

@@ -13,6 +13,8 @@ from throughtime.source.finding.candidates import arguments, is_backward, is_for
 from throughtime.source.meanings import VALUES, size_kind
 from throughtime.source.slices import Slices
 
+DEEPEST_BASE = 4  # classes whose constructors pass what they are given on to the next one's
+MOST_KINDS = 2  # classes that are tried for one argument
 ACTIVATION = re.compile(r"activ|nonlin|act_?f|^act$|squash", re.I)
 
 
@@ -31,17 +33,22 @@ def constructors(slices: Slices, name: str, depth: int = 0) -> list[str]:
         made = f"(lambda p: {name}({', '.join(words)}))"
         return [f"{made}({text})" for text in dictionaries(wanted)]
     needed, given = arguments(make, method=True)
-    small = [n for n, default in given.items() if is_size(n, default)]
+    passed = _passed_on(node, make, classes)
+    given = {**passed[1], **given}
+    named = [n for n in passed[0] if n not in needed and n not in given]
+    small = [*named, *(n for n, default in given.items() if is_size(n, default))]
     choices: list[list[str]] = []
     for argument in [*needed, *small]:
         values = list(VALUES.get(size_kind(argument), UNKNOWN))
-        if argument in small:
+        if argument in small and argument not in named:
             values = values[:1]
         if ACTIVATION.search(argument):
             values = [*_activations(classes), *values]
         inner = _class_named(argument, classes, name)
         if inner and depth < 2:
-            values = [*constructors(slices, inner, depth + 1)[:2], *values]
+            kinds = [*_kinds_of(inner, classes), inner]
+            ways = [constructors(slices, kind, depth + 1)[:2] for kind in kinds[:MOST_KINDS]]
+            values = [*itertools.chain(*ways), *values]
         choices.append(values)
     found = []
     for chosen in _combinations(choices, 12):
@@ -51,6 +58,47 @@ def constructors(slices: Slices, name: str, depth: int = 0) -> list[str]:
         ]
         found.append(f"{name}({', '.join(words)})")
     return found
+
+
+def _kinds_of(name: str, classes: dict[str, ast.ClassDef]) -> list[str]:
+    """The classes of the file that inherit from one, as `SquaredLoss` does from `Loss`."""
+    return [
+        other
+        for other, node in classes.items()
+        if other != name and name in {getattr(base, "id", "") for base in node.bases}
+    ]
+
+
+def _passed_on(
+    node: ast.ClassDef, make: ast.FunctionDef, classes: dict[str, ast.ClassDef], depth: int = 0
+) -> tuple[list[str], dict[str, ast.expr]]:
+    """The arguments of its base's constructor that a class takes as `**kwargs`, as `arguments`.
+
+    Those that it gives itself, as in `super().__init__(n_hidden, **kwargs)`, are not among them.
+    """
+    if make.args.kwarg is None or depth > DEEPEST_BASE:
+        return [], {}
+    rest = make.args.kwarg.arg
+    for part in ast.walk(make):
+        if not isinstance(part, ast.Call) or getattr(part.func, "attr", "") != "__init__":
+            continue
+        if rest not in {getattr(k.value, "id", "") for k in part.keywords if k.arg is None}:
+            continue
+        for base in node.bases:
+            parent = classes.get(getattr(base, "id", ""))
+            inner = methods(parent, classes).get("__init__") if parent is not None else None
+            if parent is None or inner is None:
+                continue
+            needed, given = arguments(inner, method=True)
+            called_on = getattr(part.func, "value", None)
+            explicit = isinstance(called_on, ast.Name)  # Base.__init__(self, ...)
+            known = {k.arg for k in part.keywords if k.arg}
+            known |= set([*needed, *given][: len(part.args) - explicit])
+            more = _passed_on(parent, inner, classes, depth + 1)
+            every = {**given, **more[1]}
+            wanted = [n for n in (*needed, *more[0]) if n not in known]
+            return wanted, {n: d for n, d in every.items() if n not in known}
+    return [], {}
 
 
 def _activations(classes: dict[str, ast.ClassDef]) -> list[str]:

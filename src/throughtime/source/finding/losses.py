@@ -51,6 +51,7 @@ def outputs_of(out: object, names: Sequence[str], bench: Bench) -> Iterator[Outp
     elements = elements_of(out, names)
     ordered = sorted(elements, key=lambda pair: role(pair[0]) != "prediction")
     shown = 0
+    last: Output | None = None
     for name, text in ordered:
         value = value_of(bench, text)
         if value is None or role(name) == "cache":
@@ -58,10 +59,21 @@ def outputs_of(out: object, names: Sequence[str], bench: Bench) -> Iterator[Outp
         array, expression = _stacked(value, text)
         if array is None or array.size < 1 or array.ndim < 1 or array.dtype.kind != "f":
             continue
-        yield Output(expression, text, array.shape, np.allclose(array.sum(_axis(array.shape)), 1))
+        found = Output(expression, text, array.shape, np.allclose(array.sum(_axis(array.shape)), 1))
+        yield found
+        last = last or _last_step(found, value)
         shown += 1
         if shown == 3:
-            return
+            break
+    if last is not None:
+        yield last
+
+
+def _last_step(output: Output, value: Any) -> Output | None:
+    """What a list of outputs, one for each step, ends with: the loss may be of that alone."""
+    if not isinstance(value, list) or len(value) != STEPS or len(output.shape) < 2:
+        return None
+    return Output(f"{output.text}[-1]", f"{output.raw}[-1]", output.shape[1:], output.ones)
 
 
 def _stacked(value: Any, text: str) -> tuple[np.ndarray | None, str]:
@@ -84,9 +96,17 @@ def _stacked(value: Any, text: str) -> tuple[np.ndarray | None, str]:
 
 
 def upstreams(
-    outputs: list[Output], losses: list[tuple[str, str]], target: bool
+    outputs: list[Output], losses: list[tuple[str, str]], target: bool, count: str = ""
 ) -> Iterator[tuple[str, str, str, bool]]:
-    """Statements of an upstream gradient `d` and of the loss, what is said, whether guessed."""
+    """Statements of an upstream gradient `d` and of the loss, what is said, whether guessed.
+
+    Args:
+        outputs: of the forward pass.
+        losses: of the file.
+        target: whether there are targets.
+        count: an expression for the number of sequences, where a layer may divide by it, so that
+            `d` is that of each sequence's own loss.
+    """
     for output in outputs:
         text = output.text
         if target:
@@ -98,7 +118,10 @@ def upstreams(
             loss = f"{drawn}\nloss = np.sum(d * {text})"
             # Believed only where some tensor is right: `d` may be meant for what comes before a
             # softmax or sigmoid of the output.
-            yield drawn, loss, f"drawn weights times {output.raw}", True
+            said = f"drawn weights times {output.raw}"
+            yield drawn, loss, said, True
+            if count:
+                yield drawn, f"{loss} / {count}", f"{said}, as a mean over the sequences", True
 
 
 def hot(output: Output) -> str:

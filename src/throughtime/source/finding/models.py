@@ -20,6 +20,7 @@ from throughtime.source.finding.candidates import Candidate, Function, arguments
 from throughtime.source.finding.constructors import constructors
 from throughtime.source.finding.forms import Sizes, sizes_of
 from throughtime.source.finding.losses import value_of
+from throughtime.source.finding.rates import rate_of
 from throughtime.source.meanings import BATCH, HIDDEN, INITIALISE, INPUTS, OUTPUTS, STEPS
 from throughtime.source.pairing import places
 from throughtime.source.slices import Slices, names_set
@@ -27,7 +28,11 @@ from throughtime.source.slices import Slices, names_set
 ENOUGH_MODELS = 2  # ways to make a model that are gone on with
 # Before data for code in torch, whose random numbers no state of NumPy's holds.
 TENSORS = "import torch\ntorch.set_default_dtype(torch.float64)\ntorch.manual_seed(0)"
+FEWEST_RETURNED = 2  # arguments of the passes, for what a function returns to be the parameters
 PENALTY = re.compile(r"^_?(reg(_\w+)?|l[12](_\w+)?|lambda_?|lam|lmbda|weight_decay|\w+_(reg|l2))$")
+BUILD = re.compile(r"^_?(init|build|connect|set_?up|compile|create|make|alloc|reset)", re.I)
+"""Methods that make the arrays of an object whose constructor makes none."""
+RATE = 0.1  # that calls are given
 IMPORT = "import numpy as np\ndraw = np.random.default_rng(0)"
 
 
@@ -46,6 +51,7 @@ class Models:
         self.bench, self.slices, self.candidate, self.given_setup = bench, slices, candidate, setup
         self.failures: list[str] = []
         self.sizes = Sizes()
+        self.rate = RATE
         self.names: tuple[str, ...] = ()  # of parameters that a function of the file returns
         self.taken: dict[str, str] = {}  # arguments that are parameters, with their expressions
         self._first = bench.tries
@@ -87,7 +93,7 @@ class Models:
 
     def _sizes(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
         """The sizes that data are drawn for: those of the model's arrays, where they differ."""
-        ours = "params" in roots or "(lambda p:" in setup
+        ours = bool(re.search(r"^params = (list\()?\{", setup, re.M)) or "(lambda p:" in setup
         own = ours and not self.given_setup  # arrays of the sizes that we ask for
         if own or not self.bench.runs(f"{self._import}\nT = {STEPS}\n{setup}", self.failures):
             return [Sizes()]
@@ -97,6 +103,23 @@ class Models:
             for place in places(root, value_of(self.bench, root), (root,))
         ]
         return sizes_of(shapes)
+
+    def _rate(self, setup: str) -> float:
+        """The learning rate of updates: what the user's code has, or what calls are given."""
+        if any(self.role(n) == "rate" for f in self.used for part in
+               arguments(f, method=self.method) for n in part):  # fmt: skip
+            return RATE
+        if not self.bench.runs(f"{self._import}\nT = {STEPS}\n{setup}", self.failures):
+            self.failures.pop()
+            return RATE
+        known: dict[str, ast.AST] = dict(self.slices.definitions)
+        if self.candidate.owner is not None:
+            known |= methods(self.candidate.owner, self.classes)
+
+        def value(name: str) -> object:
+            return value_of(self.bench, re.sub(r"^self\.", "net.", name))
+
+        return rate_of(self.used, known, value) or RATE
 
     def _drawn(self, text: str) -> str:
         """Data as the user's code has them: tensors, where it is written in torch."""
@@ -122,6 +145,7 @@ class Models:
                 if made := self._made_by_method(text):
                     yield f"{text}\n{made}", ("params", "net", *arrays)
                     continue
+                text = self._built(text)
                 yield f"{text}{self._without_penalty()}", ("net", *arrays)
                 if enough >= ENOUGH_MODELS and "lambda p" not in call:
                     return
@@ -147,6 +171,29 @@ class Models:
                         return made
                     self.failures.pop()
         return ""
+
+    def _built(self, text: str) -> str:
+        """With a call of the method that makes the arrays, where the constructor makes none."""
+        owner = self.candidate.owner
+        assert owner is not None
+        if self._has_weights():
+            return text
+        for name, method in methods(owner, self.classes).items():
+            if not BUILD.match(name) or name in (self.candidate.backward.name, "__init__"):
+                continue
+            for given in sized(method, method=True, most=3):
+                made = f"{text}\nnet.{name}({given})"
+                if not self.bench.runs(f"{self._import}\nT = {STEPS}\n{made}", self.failures):
+                    self.failures.pop()
+                elif self._has_weights():
+                    return made
+        self.bench.runs(f"{self._import}\nT = {STEPS}\n{text}", self.failures)
+        return text
+
+    def _has_weights(self) -> bool:
+        """Whether the object holds a matrix."""
+        held = value_of(self.bench, "net")
+        return any(place.value.ndim > 1 for place in places("net", held, ("net",)))
 
     def _without_penalty(self) -> str:
         """Sets to 0 what weighs a penalty of the parameters, where no loss of the class has it."""
@@ -199,6 +246,8 @@ class Models:
                             yield text, ("params", *arrays)
                             self.names = ()
                             break
+        yield from self._returned_apart()
+        if takes:
             for text in dictionaries(apart[0][1]) if apart else ():
                 self.names = tuple(apart[0][1])
                 yield f"{constants}\nparams = list({text}.values())", ("params", *arrays)
@@ -213,6 +262,30 @@ class Models:
                     yield f"{constants}\nparams = {text}", ("params", *arrays)
         yield from self._with_arrays(constants, arrays)
         yield constants, arrays
+
+    def _returned_apart(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """With parameters that a function of the file returns one by one, as the passes take them.
+
+        `W, U, b = init()` and `forward(x, W, U, b)`.
+        """
+        wanted = {n for f in self.used for part in arguments(f, method=False) for n in part}
+        before = self.taken
+        for name, node in self.slices.definitions.items():
+            if not isinstance(node, ast.FunctionDef) or not INITIALISE.match(name):
+                continue
+            given = returned(node)
+            if node in self.used or len(wanted & set(given)) < FEWEST_RETURNED:
+                continue
+            needs = set(self.globals) | self.slices.globals_of([name])
+            constants = self._constants(needs)
+            for words in sized(node, method=False, most=6):
+                text = f"{constants}\nparams = list({name}({words}))"
+                if self.bench.runs(f"{self._import}\nT = {STEPS}\n{text}", self.failures):
+                    self.names = tuple(given)
+                    self.taken = {n: f"params[{i}]" for i, n in enumerate(given) if n in wanted}
+                    yield text, ("params",)
+                    self.names, self.taken = (), before
+                    break
 
     def _named_params(self, setup: str) -> str:
         """The user's own statements; what they make for an argument of parameters is `params`."""

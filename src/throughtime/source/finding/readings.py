@@ -39,6 +39,7 @@ STATE = "0.3 * draw.standard_normal("  # an initial state, and …
 AT_REST = "0.0 * draw.standard_normal("  # … one of 0
 STATE_NAME = re.compile(r"^_*(prev|last)?_?(h|c|s|state|hidden)s?_?(prev|last|state|t|0)?_*$", re.I)
 SUMMED = 1e-9  # relative: a sum in another order differs by 1e-15, a recurrence by its whole effect
+ROUNDINGS = 100  # by which such a sum may differ: more than SUMMED in float32 alone
 SLOPE_STEP = 1e-4  # of a parameter's move of order 1: the error of a central difference is 1e-8
 SLOPE_ERROR = 1e-3  # relative: far above that error and float32's, far below any fault's
 DATA = {"x", "y", "xs", "ys", "inputs", "targets", "data", "labels"}  # names of no parameters
@@ -59,11 +60,13 @@ class Reading:
         roots: expressions in which parameters and gradients are looked for.
         back_names: names of what the backward pass returns.
         names: names of the parameters, where a function of the file returns them in this order.
+        moved: names of what the backward pass returns that are parameters which it has moved.
         anchored: whether loss and gradient belong together by the user's own code.
         said: what a reader is told of data, loss and gradient.
         steps, sequences: as in `Recipe`.
         rate: the learning rate that an update is run with.
         needs_agreement: whether it is believed only if some tensor is right.
+        own_loss: whether the loss is a function of the file, so that a factor is no guess's.
         sure: whether the forward pass is given what its arguments' names say.
         literal: whether it is the user who names loss and gradient.
         fits: whether the targets have the shape of an output, so that no loss broadcasts them.
@@ -80,11 +83,13 @@ class Reading:
     roots: tuple[str, ...]
     back_names: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
     steps: tuple[tuple[str, int], ...] = ()
     sequences: tuple[tuple[str, int], ...] = ()
     rate: float = 0.1
     needs_agreement: bool = False
+    own_loss: bool = False
     sure: bool = True
     literal: bool = False
     fits: bool = False
@@ -156,10 +161,15 @@ class Judged:
     @property
     def believed(self) -> bool:
         """Whether the reading is more than a guess."""
-        confirmed = bool(self.right) or self.right_at_one
         doubtful = self.reading.needs_agreement or (self.silent and not self.reading.literal)
         data_alone = all(map(_is_data, self.moves))
-        return not data_alone and (confirmed or not doubtful)
+        return not data_alone and (self.confirmed or not doubtful)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether some tensor is right, at one step at least, or several up to one factor."""
+        scaled = self.factor is not None and self.reading.own_loss
+        return bool(self.right) or self.right_at_one or scaled
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -170,7 +180,7 @@ class Judged:
             not self.silent,
             not self.inert,
             share == 1.0,
-            not self.reading.needs_agreement or bool(self.right) or self.right_at_one,
+            self.confirmed or not self.reading.needs_agreement,
             round(share, 2),
             self.right_at_one,
             self.reading.fits,
@@ -231,7 +241,7 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
     gradients = {name: gradient.text for name, (_, gradient) in found.items()}
     if update:
         before = _before(names)
-        gradients = {n: f"(before[{n!r}] - {names[n]}) / {reading.rate}" for n in names}
+        gradients = {n: f"(before[{n!r}] - {g}) / {reading.rate}" for n, g in gradients.items()}
     bench.run(f"{before}\n{reading.run}\n{reading.gradient}", start)
     given = {
         name: np.array(_array(bench.value(text)), dtype=np.float64)
@@ -376,10 +386,17 @@ def _recurrent(bench: Bench, reading: Reading, redrawn: str, names: dict[str, st
     except CheckError:
         return True
     total, single = values[0], values[1:]
-    near = SUMMED * max(map(abs, values))
+    near = max(SUMMED, ROUNDINGS * _rounding(bench, names)) * max(map(abs, values))
     # Where the first entry alone gives the same, a loss takes one sequence of several.
     others = (sum(single), sum(single) / count, single[0])
     return not any(abs(total - other) <= near for other in others)
+
+
+def _rounding(bench: Bench, names: dict[str, str]) -> float:
+    """The rounding of the coarsest parameters, relative."""
+    raws = [bench.value(text) for text in names.values()]
+    kinds = [raw.dtype for raw in raws if isinstance(raw, np.ndarray) and raw.dtype.kind == "f"]
+    return max((float(np.finfo(kind).eps) for kind in kinds), default=0.0)
 
 
 def _array(value: object) -> np.ndarray:
@@ -448,7 +465,13 @@ def _pairs(
         ordered = pairs(likely, plain, in_order=True)
         if len(ordered) > len(found):
             found = ordered
-    found = {n: (p, g) for n, (p, g) in found.items() if g.raw is not p.raw}
+    # A step that returns parameters gives what they are after its update, and no gradients.
+    stepped = {n: (p, g) for n, (p, g) in found.items()
+               if g in returned and g.leaf in reading.moved}  # fmt: skip
+    if stepped and len(stepped) == len(found):
+        return stepped, True
+    found = {n: (p, g) for n, (p, g) in found.items()
+             if g.raw is not p.raw and bench.value(g.text) is not bench.value(p.text)}  # fmt: skip
     # What the run itself changes is a state kept among the parameters, unless all of them change.
     states = {place.text for place in changed}
     kept = {n: (p, g) for n, (p, g) in found.items() if p.text not in states}

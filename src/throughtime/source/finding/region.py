@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -14,12 +15,14 @@ from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
 from throughtime.source.finding.constructors import constructors
 from throughtime.source.finding.forms import Sizes, forms, sizes_of, targets
+from throughtime.source.finding.losses import value_of
 from throughtime.source.finding.models import IMPORT
+from throughtime.source.finding.rates import rate_of
 from throughtime.source.finding.readings import Judged, Reading, likeliest
 from throughtime.source.finding.search import Alike
 from throughtime.source.finding.training_steps import LOSS_NAME, RUNNING, Region, is_gradient
 from throughtime.source.meanings import HIDDEN, LONGEST, VALUES, role, size_kind
-from throughtime.source.pairing import places
+from throughtime.source.pairing import is_users, places
 from throughtime.source.slices import COUNTS, Slices, free_names, names_set
 from throughtime.source.squares import NAME as SQUARES
 from throughtime.source.squares import errors_of, with_squares
@@ -107,13 +110,13 @@ class RegionSearch:
                 return
             for shape in forms(sizes):
                 alike = Alike()
-                for aim, _ in targets(shape, sizes) if aims else [("", None)]:
+                for aim, axis in targets(shape, sizes) if aims else [("", None)]:
+                    if alike.enough(kind=axis is None):
+                        continue
                     drawn = [f"{name} = {shape.text}" for name in inputs]
                     drawn += [f"{name} = {aim}" for name in aims]
                     found = self._with_loss(drawn, [*fixed, *texts, *hoisted], needed)
-                    yield from alike.watch(found, self.failures)
-                    if alike.enough:
-                        break
+                    yield from alike.watch(found, self.failures, kind=axis is None)
 
     def _sizes(self, needed: set[str]) -> list[Sizes]:
         """The sizes that data are drawn for: those of the arrays that were made before the step."""
@@ -284,7 +287,33 @@ class RegionSearch:
             value = self._value(name)
             if size_kind(name) == "rate" and isinstance(value, float) and value > 0:
                 return value
-        return None
+        return self._inner_rate()
+
+    def _inner_rate(self) -> float | None:
+        """The learning rate of an update in a function or method that the statements call."""
+        called: dict[str, ast.FunctionDef] = {}
+        for node in self.body:
+            for part in ast.walk(node):
+                if isinstance(part, ast.Call):
+                    name = getattr(part.func, "attr", getattr(part.func, "id", ""))
+                    if name in self._functions:
+                        called[name] = self._functions[name]
+        objects = [n for n, v in self.bench.space.items() if is_users(v)]
+
+        def value(name: str) -> object:
+            texts = [re.sub(r"^self\b", own, name) for own in objects]
+            found = [value_of(self.bench, text) for text in (texts if "self." in name else [name])]
+            return next((v for v in found if isinstance(v, float)), None)
+
+        return rate_of(called.values(), self._functions, value)
+
+    @property
+    def _functions(self) -> dict[str, ast.FunctionDef]:
+        """The functions and methods of the file by name."""
+        every = [*self.slices.definitions.values(), *self.slices.siblings.values()]
+        found = [part for node in every for part in getattr(node, "body", [])
+                 if isinstance(node, ast.ClassDef)]  # fmt: skip
+        return {n.name: n for n in (*found, *every) if isinstance(n, ast.FunctionDef)}
 
     def _cut(
         self, base: Reading, drawn: list[str], kept: list[str], needed: set[str]

@@ -55,11 +55,25 @@ def scripts_beside(path: Path, tree: ast.Module) -> Iterator[Script]:
             read = ast.parse(text)
         except (OSError, ValueError, SyntaxError):  # a device, too, which need not end
             continue
-        if module := _module(read, path, own):
+        module = _module(read, path, own)
+        if module and not _is_another(module, other, path):
             yield Script(other, read, module)
             found += 1
         if found == MOST_SCRIPTS:
             return
+
+
+def _is_another(module: str, script: Path, path: Path) -> bool:
+    """Whether a script finds another file than the user's under a module's name.
+
+    Two projects beside each other may both have their `layers/rnn.py`.
+    """
+    words = module.strip(".").split(".")
+    for root in (script.parent, script.parent.parent):
+        found = root.joinpath(*words).with_suffix(".py")
+        if found.is_file():
+            return found.resolve() != path.resolve()
+    return False
 
 
 def _near(path: Path) -> list[Path]:

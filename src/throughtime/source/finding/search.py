@@ -31,7 +31,9 @@ from throughtime.source.finding.losses import (
     value_of,
 )
 from throughtime.source.finding.models import TENSORS, Models
+from throughtime.source.finding.rates import reached
 from throughtime.source.finding.readings import AT_REST, STATE, Judged, Reading, judged, likeliest
+from throughtime.source.finding.updates import moved_by
 from throughtime.source.meanings import BATCH, STEPS, role
 
 MOST_TRIES = 2_500  # runs of the user's code for one candidate
@@ -39,6 +41,9 @@ SAME_FAILURES = 2  # repetitions of one failure, after which what is varied is n
 LONGEST_LETTER = 2  # characters of a name that says little, as `y` and `ys`, unlike `y_true`
 DEEPEST_RETURN = 3  # functions that return what the next one does
 ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
+FEWEST_PASSED_ON = 2  # names that a forward pass returns and a backward pass takes
+DESIRED = {"d", "t", "des"}  # short names of targets, beside which `y` is the output
+MOST_KEPT = 3  # attributes that may be the output of a forward pass which returns nothing
 AFTER = "# after the backward pass\n"
 
 
@@ -46,10 +51,18 @@ class Alike:
     """Notices that tries fail for the same reason whatever is varied, so that it is left alone."""
 
     def __init__(self) -> None:
-        self._last, self._count, self.enough = "", 0, False
+        self._last, self._count, self._kind = "", 0, False
 
-    def watch(self, readings: Iterator[Reading], failures: list[str]) -> Iterator[Reading]:
+    def enough(self, *, kind: bool = False) -> bool:
+        """Whether tries failed alike, up to the last one; one of another kind may still run."""
+        return self._count >= SAME_FAILURES and kind == self._kind
+
+    def watch(
+        self, readings: Iterator[Reading], failures: list[str], *, kind: bool = False
+    ) -> Iterator[Reading]:
         """The readings of one try; `enough` afterwards, if it gave none, as others before it."""
+        if kind != self._kind:
+            self._last, self._count, self._kind = "", 0, kind
         before, any_given = len(failures), False
         for reading in readings:
             any_given = True
@@ -57,7 +70,6 @@ class Alike:
         said = failures[-1] if len(failures) > before else ""
         same = not any_given and bool(said) and said == self._last
         self._last, self._count = said, self._count + 1 if same else 0
-        self.enough = self._count >= SAME_FAILURES
 
 
 class ReadingSearch(Models):
@@ -78,6 +90,7 @@ class ReadingSearch(Models):
 
     def _readings(self) -> Iterator[Reading]:
         for setup, roots in self._models():
+            self.rate = self._rate(setup)
             for sizes in self._sizes(setup, roots):
                 self.sizes = sizes
                 for form in self._forms():
@@ -120,9 +133,10 @@ class ReadingSearch(Models):
                 sequences=(("x", form.batch),) if form.batch is not None else (),
                 said=(f"steps from x {form.said}, axis {form.time}",),
                 names=self.names,
+                rate=self.rate,
             )
             yield from alike.watch(self._forwards(reading, form), self.failures)
-            if alike.enough:
+            if alike.enough():
                 return
 
     def _forwards(self, reading: Reading, form: Form) -> Iterator[Reading]:
@@ -145,22 +159,28 @@ class ReadingSearch(Models):
                     continue
                 enough += 1
                 out = self.bench.space.get("out")
-                if out is None and (kept := self._kept()):
-                    text, out = (
-                        f"{call.text}\nout = net.{kept}",
-                        value_of(self.bench, f"net.{kept}"),
-                    )
-                    self.bench.space["out"] = out
-                outputs = list(outputs_of(out, returned(forward), self.bench))
-                ready = replace(with_target, run=text, sure=call.sure)
-                yield from self._backwards(ready, form, call, outputs, takes_target)
+                kept = self._kept() if out is None else []
+                for place in kept or [""]:
+                    if place:
+                        self.bench.runs(f"{with_target.begin}\n{text}", self.failures)
+                        text = f"{call.text}\nout = {place}"
+                        self.bench.space["out"] = out = value_of(self.bench, place)
+                    outputs = list(outputs_of(out, returned(forward), self.bench))
+                    ready = replace(with_target, run=text, sure=call.sure)
+                    yield from self._backwards(ready, form, call, outputs, takes_target)
                 if enough >= ENOUGH_FORWARDS:
                     break
 
-    def _kept(self) -> str:
-        """The attribute in which a forward pass that returns nothing keeps its output."""
+    def _kept(self) -> list[str]:
+        """Where a forward pass that returns nothing may keep its output, the likelier first."""
         held = getattr(self.bench.space.get("net"), "__dict__", {})
-        return next((n for n, v in held.items() if role(n) == "prediction" and is_filled(v)), "")
+        filled = [n for n, v in held.items() if is_filled(v)]
+        named = [f"net.{n}" for n in filled if role(n) == "prediction"]
+        states = [n for n in filled if role(n) == "state" and not n.lower().startswith("c")]
+        # A list of states often begins with the one before the first step.
+        longer = [f"net.{n}[1:]" for n in states
+                  if isinstance(held[n], list) and len(held[n]) == STEPS + 1]  # fmt: skip
+        return [*named, *longer, *(f"net.{n}" for n in states)][:MOST_KEPT]
 
     def _pool(self, reading: Reading) -> Pool:
         named = {"T": "T"}
@@ -188,8 +208,8 @@ class ReadingSearch(Models):
         def takes(kind: str, function: Function) -> bool:
             needed, given = arguments(function, method=self.method)
             names = [*needed, *(n for n in given if kind == "target")]
-            known = self._for(function, pool).named
-            return any(pool.role(n) == kind for n in names if n not in known)
+            own = self._for(function, pool)
+            return any(own.role(n) == kind for n in names if n not in own.named)
 
         upstream = takes("upstream", backward)
         target = any(takes("target", f) for _, f in self.candidate.losses)
@@ -200,16 +220,15 @@ class ReadingSearch(Models):
             wanted = [*([("", None)] if upstream else []), *self._targets(form, first)]
         alike = Alike()
         for text, axis in wanted:
+            if alike.enough(kind=axis is None):
+                continue
             ready = _with_target(reading, text, axis) if text else reading
             if text and outputs:
                 ready = replace(ready, fits=self._fits(ready, outputs))
             given = bool(text) or has_target
             pool.roles["target"] = ["y"] if given else []
-            yield from alike.watch(
-                self._with_target(ready, pool, outputs, given, upstream), self.failures
-            )
-            if alike.enough:
-                return
+            found = self._with_target(ready, pool, outputs, given, upstream)
+            yield from alike.watch(found, self.failures, kind=axis is None)
 
     def _fits(self, reading: Reading, outputs: list[Output]) -> bool:
         """Whether the targets have the shape of an output, so that nothing is broadcast."""
@@ -250,7 +269,8 @@ class ReadingSearch(Models):
             if target:  # only outputs that the targets fit
                 self.bench.runs(f"{reading.begin}\n{reading.run}", self.failures)
                 outputs = [o for o in outputs if value_of(self.bench, hot(o)) is not None]
-            ups = list(upstreams(outputs, [loss[:2] for loss in losses], target))
+            count = self._divided_by(reading)
+            ups = list(upstreams(outputs, [loss[:2] for loss in losses], target, count))
         for up, loss, said, needs in ups:
             if up:
                 pool.roles["upstream"] = ["d"]
@@ -266,14 +286,26 @@ class ReadingSearch(Models):
                         loss=loss_text,
                         gradient=run,
                         back_names=tuple(self._returned(backward)),
+                        moved=moved_by(backward),
                         said=(
                             *reading.said,
                             f"loss: {said or loss_said}",
                             f"gradient: {call.text}",
                         ),
+                        own_loss=loss_said in [words for _, words, _ in losses] and not needs,
                         needs_agreement=needs or guessed or not (call.sure and reading.sure),
                         order=self._order,
                     )
+
+    def _divided_by(self, reading: Reading) -> str:
+        """An expression for the number of sequences, where the backward pass divides something."""
+        own: dict[str, ast.AST] = dict(self.slices.definitions)
+        if self.candidate.owner is not None:
+            own |= methods(self.candidate.owner, self.classes)
+        parts = (p for f in reached([self.candidate.backward], own) for p in ast.walk(f))
+        divides = any(isinstance(part, ast.Div) for part in parts)
+        found = [f"np.shape({name})[{axis}]" for name, axis in reading.sequences]
+        return found[0] if found and divides else ""
 
     def _returned(self, function: Function, depth: int = 0) -> list[str]:
         """The names that a function returns; where it returns what another of them does, those."""
@@ -331,6 +363,14 @@ class ReadingSearch(Models):
         beside = "prediction" not in kinds.values() and (
             len(aims) > 1 or "upstream" in kinds.values()
         )
+        # What the forward pass returned, passed on in its order, is what it returned.
+        passed = [n for n in every if str(pool.named.get(n, "")).startswith("out")]
+        if function is self.candidate.backward and len(passed) >= FEWEST_PASSED_ON:
+            self._sited |= {(function.name, n) for n in passed}
+            left = [n for n in aims if n not in passed]
+            aim = next((n for n in every if n in DESIRED and n not in pool.named), "")
+            if aim and not left:
+                pool = replace(pool, meant={**pool.meant, aim: "target"})
         drop = {
             name
             for name in aims

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
+from throughtime.source.finding.candidates import returned
 from throughtime.source.finding.training_steps import is_gradient
 from throughtime.source.meanings import size_kind
 
@@ -20,6 +21,16 @@ def is_added(texts: Iterable[str], parameters: Iterable[str]) -> bool:
     signs = {sign for text in texts for node in ast.walk(ast.parse(text))
              if (sign := _sign(node, names))}  # fmt: skip
     return signs == {1}
+
+
+def moved_by(function: ast.FunctionDef) -> tuple[str, ...]:
+    """The names that a function returns after an update of them, `W = W - rate * dW`."""
+    moved = {
+        _leaf(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign | ast.AugAssign) and _sign(node, set())
+    }
+    return tuple(name for name in returned(function) if name in moved)
 
 
 def _sign(node: ast.AST, names: set[str]) -> int:

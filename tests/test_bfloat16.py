@@ -321,7 +321,10 @@ def without_products(words, call):
 
 
 def test_another_processor_refuses():
-    expected = "products: expected a processor with AVX512_BF16, for bfloat16, got the instruction"
+    expected = (
+        "products: expected a processor with AVX512_BF16, or AArch64 with BF16, for bfloat16, "
+        "got the instruction"
+    )
     without_products(expected, lambda: character_network(products="bfloat16"))
     case = example("LSTM", (2, 2, 3, 4)).astype("float32")
     without_products("AVX512_BF16", lambda: run(RecurrentInBfloat16(case.cell), case))

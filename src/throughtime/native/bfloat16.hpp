@@ -1,6 +1,6 @@
 // Products in bfloat16: both factors are rounded to bfloat16, the nearest, and to even where two are as near; their
-// sum is in float32. This is all that the engine asks of a processor that has such products, so that another
-// one's (AMX, AArch64) is one more file like bfloat16_avx512.cpp, and a line in dispatch.cpp.
+// sum is in float32. This is all that the engine asks of a processor that has such products: each kind of them is one
+// file like bfloat16_avx512.cpp, and a line in dispatch.cpp.
 //
 // Every element of a product is summed over the inner dimension in its own order, as in tile.hpp: the same bits,
 // however the work is divided.

@@ -146,7 +146,7 @@ template <class T> void can_multiply(bool in_bfloat16) {
     if (std::is_same_v<T, double>)
         throw nb::value_error("products: expected float32 arrays for products in bfloat16, got float64");
     if (!bfloat16())
-        throw nb::value_error(("products: expected a processor with AVX512_BF16 for products in bfloat16, got "
+        throw nb::value_error(("products: expected a processor with AVX512_BF16, or AArch64 with BF16, for products in bfloat16, got "
                                "the instruction set " +
                                std::string(isa().name))
                                   .c_str());

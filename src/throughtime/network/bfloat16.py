@@ -39,7 +39,7 @@ def checked_products(products: object, dtype: np.dtype[Any]) -> bool:
     if dtype != np.float32:
         refuse("products", "a network in float32, for bfloat16", str(dtype), FLOAT32)
     if use_compiled() and not _engine.bfloat16():
-        expected = "a processor with AVX512_BF16, for bfloat16"
+        expected = "a processor with AVX512_BF16, or AArch64 with BF16, for bfloat16"
         refuse("products", expected, f"the instruction set {_engine.isa()}", FLOAT32)
     return True
 

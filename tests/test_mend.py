@@ -157,6 +157,16 @@ def test_a_faint_penalty_is_found(recipe, size):
     assert f"-        dU += {size} * self.U" in found.diff()
 
 
+def test_a_statement_that_its_siblings_have_is_added(recipe):
+    """A penalty of all weights in the loss, whose slope one gradient lacks."""
+    penalty = "0.1 * sum((w**2).sum() for w in (self.W, self.U, self.V))"
+    text = NETWORK.replace("return loss", f"return loss + {penalty}")
+    lacking = "dW += 0.2 * self.W\n        dV += 0.2 * self.V\n        return [dW, dU, dV]"
+    found = mended(recipe, text.replace("return [dW, dU, dV]", lacking))
+    assert found.is_mended, str(found)
+    assert changed(found) == ["dU += 0.2 * self.U"]
+
+
 def test_a_faint_penalty_that_stays_is_not_called_mended(recipe, few):
     """In the loss alone, and so in no statement that may be edited."""
     recipe = replace(recipe, loss="loss = net.forward(x, y) + 1e-8 * (net.W**2).sum()")

@@ -88,3 +88,80 @@ def test_a_term_that_is_missing_altogether_is_derived(recipe, monkeypatch, fault
     one, other = term.split(" * ")
     after = found.after[recipe.path.resolve()]
     assert f"{one} * {other}" in after or f"{other} * {one}" in after
+
+
+COURSE = '''
+"""An LSTM whose lists of states begin with the initial one, as an exercise has it."""
+import numpy as np
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def forward(xs, ys, W, V, h, c):
+    n, hs, cs, gates, qs, loss = len(h), [h], [c], [], [], 0.0
+    for x, y in zip(xs, ys):
+        z = np.concatenate([h, x])
+        a = W @ z
+        (i, f, o), g = np.split(sigmoid(a[: 3 * n]), 3), np.tanh(a[3 * n :])
+        c = f * c + i * g
+        h = o * np.tanh(c)
+        hs.append(h)
+        cs.append(c)
+        gates.append((z, i, f, o, g))
+        qs.append(V @ h - y)
+        loss += 0.5 * np.sum(qs[-1] ** 2)
+    return loss, hs, cs, gates, qs
+
+
+def backward(hs, cs, gates, qs, W, V):
+    n, dW, dV = len(hs[0]), np.zeros_like(W), np.zeros_like(V)
+    dh_next, dc_next = np.zeros(n), np.zeros(n)
+    for t in reversed(range(len(qs))):
+        z, i, f, o, g = gates[t]
+        c_before = cs[t]
+        dV += np.outer(qs[t], hs[t + 1])
+        dh = V.T @ qs[t] + dh_next
+        do = dh * np.tanh(cs[t + 1])
+        dc = dc_next + dh * o * (1 - np.tanh(cs[t + 1]) ** 2)
+        di = dc * g
+        df = dc * c_before
+        dg = dc * i
+        da = np.concatenate([di * i * (1 - i), df * f * (1 - f), do * o * (1 - o), dg * (1 - g**2)])
+        dW += np.outer(da, z)
+        dz = W.T @ da
+        dh_next = dz[:n]
+        dc_next = f * dc
+    return dW, dV
+'''
+
+
+@pytest.fixture
+def course(tmp_path):
+    return Recipe(
+        tmp_path / "course.py",
+        setup="x, y = np.random.randn(4, 2), np.random.randn(4, 2)\n"
+        "W, V = np.random.randn(12, 5), np.random.randn(2, 3)\n"
+        "h, c = np.random.randn(3), np.random.randn(3)",
+        loss="loss = forward(x, y, W, V, h, c)[0]",
+        gradient="dW, dV = backward(*forward(x, y, W, V, h, c)[1:], W, V)",
+        parameters={"W": "W", "V": "V"},
+        gradients={"W": "dW", "V": "dV"},
+        steps={"x": 0, "y": 0},
+    )
+
+
+def test_an_index_that_is_right_at_one_step_by_chance_is_not_taken(course):
+    """At one step the item before the first is the last one, which is the one that is meant.
+
+    More steps say nothing of it, since nothing is handed on from step to step.
+    """
+    text = COURSE.replace("hs[t + 1]", "hs[t]").replace("np.tanh(cs[t + 1])", "np.tanh(cs[t])")
+    text = text.replace("dh_next = dz", "dh_before = dz").replace("dc_next = f", "dc_before = f")
+    course.path.write_text(text.replace("c_before = cs[t]", "c_before = cs[t - 1]"))
+    found = mend(course, progress=False)
+    after = found.after[course.path.resolve()]
+    assert found.is_mended, str(found)
+    assert "hs[t + 1]" in after
+    assert after.count("cs[t + 1]") == 2

@@ -46,6 +46,8 @@ MOST_TRIALS = 4000  # runs of the gradient with true values put in, each as dear
 NEARER = 20.0
 NEARLY_RIGHT = 2e-2
 
+DEEPEST_SERIES = 3  # wrong lines that a wrong one is made of, one of another
+
 # One small change of a wrong expression (`variants`).
 
 MOST_VARIANTS = 3000  # each is evaluated alone, without the rest of the run

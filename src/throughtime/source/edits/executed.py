@@ -90,7 +90,7 @@ def _is_index(node: ast.expr) -> bool:
         isinstance(
             part,
             ast.Name | ast.Constant | ast.BinOp | ast.UnaryOp | ast.Slice | ast.Tuple
-            | ast.operator | ast.unaryop | ast.expr_context | ast.Attribute,
+            | ast.Subscript | ast.operator | ast.unaryop | ast.expr_context | ast.Attribute,
         )
         for part in ast.walk(node)
     )  # fmt: skip
@@ -216,4 +216,6 @@ def _value(thing: object) -> Value:
     if isinstance(thing, np.ndarray) and thing.dtype.kind in "fiu":
         some = np.ascontiguousarray(thing.reshape(-1)[:MOST_MARKED])
         return Value("numbers", thing.shape, hash((thing.shape, some.tobytes())))
+    if type(thing).__module__ == "torch" and hasattr(thing, "detach"):  # a tensor by hand
+        return _value(thing.detach().cpu().numpy())
     return Value("other", mark=id(thing))

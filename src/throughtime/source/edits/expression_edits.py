@@ -161,7 +161,10 @@ def _atom(node: ast.expr, parent: ast.AST | None, scope: Scope) -> Iterator[Node
     in_product = isinstance(parent, ast.Attribute | ast.Call) or (
         isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.MatMult)
     )
+    handed = isinstance(parent, ast.Tuple | ast.List) and _root(text) in scope.assigned
     for other, value in scope.values.items():
+        if handed and _root(other) not in scope.assigned:
+            continue  # no parameter is handed back in a gradient's place
         same = value.kind == own.kind and value.shape == own.shape and value.mark != own.mark
         if own.kind == "whole" and ("(" in other or ".shape" in other):
             same = same and ("(" in text or ".shape" in text)

@@ -14,6 +14,7 @@ from difflib import SequenceMatcher
 from throughtime.source.edits.edit import Edit, FileText, Splice, Unit, alike, splices_of
 from throughtime.source.edits.executed import Value, is_atom
 from throughtime.source.edits.expression_edits import Scope, changes, softmax_slopes
+from throughtime.source.edits.sibling_edits import sibling_edits
 from throughtime.source.tolerances import (
     NAMES_OF_A_SIZE,
 )
@@ -130,7 +131,7 @@ def unit_edits(unit: Unit, around: Surroundings) -> list[Edit]:
             present = found.get(edit.splices)
             if present is None or edit.cost < present.cost:
                 found[edit.splices] = edit
-    for edit in _carried(unit, around):
+    for edit in (*_carried(unit, around), *sibling_edits(unit, around.file, around.lines)):
         found.setdefault(edit.splices, edit)
     single = list(found.values())
     return [*single, *alike(single)]

@@ -341,10 +341,15 @@ def found_of(
         notes.append(
             "Your updates add the gradient to the parameters: it is read with the other sign."
         )
-    if AT_REST in reading.setup:
+    if AT_REST in reading.setup and best.settled:
         notes.append(
             "The initial state is 0, as the gradient is right there alone: from another state "
             "the term of the first step is missing."
+        )
+    elif AT_REST in reading.setup:
+        notes.append(
+            "The initial state is 0, as the backward pass is not given it: from another state "
+            "the term of the first step would be missing."
         )
     if best.update:
         notes.append(

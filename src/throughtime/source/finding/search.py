@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from throughtime.gradcheck import CheckError
 from throughtime.source.finding.calls import Call, Pool, calls
 from throughtime.source.finding.candidates import (
@@ -31,6 +33,7 @@ from throughtime.source.finding.losses import (
     value_of,
 )
 from throughtime.source.finding.models import TENSORS, Models
+from throughtime.source.finding.numbers_held import numbers_in
 from throughtime.source.finding.rates import reached
 from throughtime.source.finding.readings import AT_REST, STATE, Judged, Reading, judged, likeliest
 from throughtime.source.finding.updates import moved_by
@@ -81,12 +84,30 @@ class ReadingSearch(Models):
         return found if found is None else self._from_rest(found)
 
     def _from_rest(self, found: Judged) -> Judged:
-        """With an initial state of 0, where all tensors are right with that one alone."""
+        """With an initial state of 0, where that is the only one that the gradient can be right at.
+
+        So it is where all tensors are right with that one alone, and where nothing that the forward
+        pass leaves for the backward pass holds the state.
+        """
         setup = found.reading.setup.replace(STATE, AT_REST)
         if len(found.right) == len(found.moves) or setup == found.reading.setup:
             return found
         other = judged(self.bench, replace(found.reading, setup=setup))
-        return other if other is not None and other.settled else found
+        if other is None:
+            return found
+        lost = len(other.right) >= len(found.right) and not self._is_left_behind(found.reading)
+        return other if other.settled or lost else found
+
+    def _is_left_behind(self, reading: Reading) -> bool:
+        """Whether an initial state is among what there is where the backward pass begins."""
+        if "states" in reading.gradient or "(" not in reading.gradient:
+            return True  # given to it, or to the one call that does both
+        self.bench.run(f"{reading.begin}\n{reading.run}")
+        space = dict(self.bench.space)
+        wanted = [np.asarray(state).reshape(-1) for state in space.pop("states")]
+        # The numbers were drawn: nothing else has them by chance.
+        numbers = list(numbers_in(space))
+        return any(np.isin(state, found).all() for state in wanted for found in numbers)
 
     def _readings(self) -> Iterator[Reading]:
         for setup, roots in self._models():

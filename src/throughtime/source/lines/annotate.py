@@ -17,7 +17,7 @@ from throughtime.gradcheck import CheckError, Report
 from throughtime.source.edits.unclipped import without_clips
 from throughtime.source.events import Event, Instrumented, Place
 from throughtime.source.lines.first_wrong import WrongValues, WrongValueSearch
-from throughtime.source.lines.line_changes import changes_of
+from throughtime.source.lines.line_changes import changes_of, is_right_then
 from throughtime.source.lines.matching import SEVERAL, DerivativeMatch, DerivativeReading
 from throughtime.source.lines.truths import PLACE, Truths
 from throughtime.source.probes import ProbeSite
@@ -232,23 +232,42 @@ class _Findings:
             return found
 
     def _in_series(self, fault: WrongValues, finding: LineFinding) -> list[LineFinding]:
-        """A line that a wrong one is made of and that is wrong too: neither shows alone.
+        """Lines that a wrong one is made of and that are wrong too: none shows alone.
 
-        Only a variable whose name says what it should be, and which a small change makes that.
+        Only variables whose names say what they should be, and which a small change makes that.
         """
-        for hypothesis in self.search.made_of(fault):
-            other = WrongValues(hypothesis, fault.before, fault.before, fault.mended)
-            changes, words = changes_of(self.search, self.faults, other)
-            if not changes:
+        by_place: dict[Place, list[WrongValues]] = defaultdict(list)
+        for made in self.search.made_of(fault):
+            by_place[made.place].append(WrongValues(made, fault.before, fault.before, fault.mended))
+        chosen: list[tuple[WrongValues, list[tuple[str, str]], str]] = []
+        waiting = list(by_place)
+        while waiting:
+            place = waiting.pop(0)
+            known = [*self.faults, *(other for other, _, _ in chosen)]
+            if any(is_right_then(self.search, known, other) for other in by_place[place]):
                 continue
-            site = self.search.code.probes.sites[hypothesis.place[0]]
-            own = replace(_finding(site, "wrong"), noticed=(words,), edit=changes[0],
-                          others=tuple(changes[1:]), expected="as named")  # fmt: skip
-            then, _ = changes_of(self.search, [*self.faults, other], fault)
-            if not then:
-                continue
-            return [own, replace(finding, edit=then[0], others=tuple(then[1:]))]
-        return []
+            found = [(o, *changes_of(self.search, known, o, simple=True)) for o in by_place[place]]
+            found = [one for one in found if one[1]]
+            if len(found) > 1:  # the one after which more is right
+                later = [other for further in waiting for other in by_place[further]] + [fault]
+                found.sort(
+                    key=lambda one: sum(
+                        is_right_then(self.search, [*known, one[0]], other) for other in later
+                    ),
+                    reverse=True,
+                )
+            chosen += found[:1]
+        known = [*self.faults, *(other for other, _, _ in chosen)]
+        then = changes_of(self.search, known, fault, simple=True)[0] if chosen else []
+        if not then and not (chosen and is_right_then(self.search, known, fault)):
+            return []
+        sites = self.search.code.probes.sites
+        own = [
+            replace(_finding(sites[other.hypothesis.place[0]], "wrong"), noticed=(words,),
+                    edit=changes[0], others=tuple(changes[1:]), expected="as named")
+            for other, changes, words in chosen
+        ]  # fmt: skip
+        return [*own, replace(finding, edit=then[0], others=tuple(then[1:]))] if then else own
 
     def _all(self) -> tuple[LineFinding, ...]:
         by_line: dict[tuple[Path, int], list[LineFinding]] = defaultdict(list)

@@ -22,6 +22,7 @@ from throughtime.source.lines.runs import RIGHT, Outcome
 from throughtime.source.lines.truths import PLACE
 from throughtime.source.tolerances import (
     CLOSE_ENOUGH,
+    DEEPEST_SERIES,
     MOST_EVALUATIONS,
     MOST_FAULTS,
     MOST_TRIALS,
@@ -138,8 +139,11 @@ class WrongValueSearch(Hypotheses):
         )
 
     def _makers(self, hypothesis: Hypothesis, outcome: Outcome) -> set[Place]:
-        """The places that assign the variables of a statement."""
-        site = self.code.probes.sites[hypothesis.place[0]]
+        """The places that assign the variables of a hypothesis' statement."""
+        return self._makers_of(hypothesis.place, outcome)
+
+    def _makers_of(self, of: Place, outcome: Outcome) -> set[Place]:
+        site = self.code.probes.sites[of[0]]
         statement, _ = self.code.probes.statements[site.statement]
         names = {
             ast.unparse(node)
@@ -150,17 +154,22 @@ class WrongValueSearch(Hypotheses):
             place
             for place, events in outcome.events.items()
             if events[0].site.assigns
-            and place != hypothesis.place
-            and place[1] == hypothesis.place[1]
+            and place != of
+            and place[1] == of[1]
             and events[0].site.function == site.function
             and events[0].site.target.split("[")[0] in names
         }
 
     def made_of(self, fault: WrongValues) -> Iterator[Hypothesis]:
-        """For the variables that a wrong line is made of and that are no derivatives, what they
-        should be as they are called."""
+        """For the variables that a wrong line is made of, and these of, and that are no
+        derivatives, what they should be as they are called; in the order in which they run."""
         outcome = fault.before
-        for place in sorted(self._makers(fault.hypothesis, outcome)):
+        places: set[Place] = set()
+        last = {fault.hypothesis.place}
+        for _ in range(DEEPEST_SERIES):
+            last = set().union(*(self._makers_of(place, outcome) for place in last)) - places
+            places |= last
+        for place in sorted(places, key=lambda place: outcome.events[place][0].sequence):
             events = outcome.events[place]
             earlier = events[0].sequence < fault.hypothesis.first
             if not earlier or place not in self.carried or self.meanings.readings(events):

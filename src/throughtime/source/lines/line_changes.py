@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,11 @@ class _Steps:
 
 
 def changes_of(
-    search: WrongValueSearch, faults: Sequence[WrongValues], fault: WrongValues
+    search: WrongValueSearch,
+    faults: Sequence[WrongValues],
+    fault: WrongValues,
+    *,
+    simple: bool = False,
 ) -> tuple[list[Change], str]:
     """Small changes of a line after which its values are right at all steps; the first in words.
 
@@ -47,6 +52,7 @@ def changes_of(
         search: that found the faults.
         faults: all of them: the others are mended while this one is looked at.
         fault: the one whose line it is.
+        simple: whether what is made of two variables is left out.
     """
     hypothesis = fault.hypothesis
     site = search.code.probes.sites[hypothesis.place[0]]
@@ -60,14 +66,32 @@ def changes_of(
         return [], ""
     own = isinstance(statement, ast.AugAssign) and site.kind == "changed"
     if site.kind in ("store", "added", "return", "argument"):
-        return _of_expression(search, site, statement, site.text, steps)
+        return _of_expression(search, site, statement, site.text, steps, simple)
     if own and isinstance(statement, ast.AugAssign):
         inner = _inner_of(statement, steps)
         if inner is not None:
-            return _of_expression(search, site, statement, ast.unparse(statement.value), inner)
+            text = ast.unparse(statement.value)
+            return _of_expression(search, site, statement, text, inner, simple)
     if site.kind in ("changed", "whole"):
         return _scaled_after(search, site, statement, steps)
     return [], ""
+
+
+def is_right_then(
+    search: WrongValueSearch, faults: Sequence[WrongValues], fault: WrongValues
+) -> bool:
+    """Whether a line's values are right as it is once the true ones of others are put in."""
+    site = search.code.probes.sites[fault.hypothesis.place[0]]
+    statement, _ = search.code.probes.statements[site.statement]
+    steps = _steps(search, faults, fault)
+    if steps is not None and isinstance(statement, ast.AugAssign) and site.kind == "changed":
+        steps = _inner_of(statement, steps)
+        return steps is not None and _all_fit(
+            WhatFits(steps.frames, [], "@"), ast.unparse(statement.value), steps
+        )
+    if steps is None or site.kind not in ("store", "added", "return", "argument"):
+        return False
+    return _all_fit(WhatFits(steps.frames, [], "@"), site.text, steps)
 
 
 def _steps(
@@ -171,7 +195,12 @@ def _redone(
 
 
 def _of_expression(
-    search: WrongValueSearch, site: ProbeSite, statement: ast.stmt, text: str, steps: _Steps
+    search: WrongValueSearch,
+    site: ProbeSite,
+    statement: ast.stmt,
+    text: str,
+    steps: _Steps,
+    simple: bool,
 ) -> tuple[list[Change], str]:
     others = _others(search, site)
     locals_ = steps.frames[0][1]
@@ -192,14 +221,58 @@ def _of_expression(
             new = _times(text, factor)
             if _all_fit(what, new, steps):
                 found.append((f"with the factor {factor.strip()}", new))
-    found += [(f.words, f.text) for f in what.expressions(text, steps.wanted, steps.fits)]
+    found += [(f.words, f.text) for f in what.expressions(text, steps.wanted, steps.fits, simple)]
     if not found:
         found += _softmax(what, text, steps)
     if not found:
         parts = _block_by_block(what, text, steps, [*others, *arrays])
         found += [parts] if parts else []
+    wrapped = _wrapped_names(search, site, steps)
+    found.sort(key=lambda one: (_wraps(one[1], steps, wrapped), _fixed(one[1], text)))
     changes = list(dict.fromkeys((text, new) for _, new in found))[:MOST_FITTING]
     return changes, f"equals it {found[0][0]}" if found else ""
+
+
+def _wrapped_names(search: WrongValueSearch, site: ProbeSite, steps: _Steps) -> set[str]:
+    """Variables that are an item before the first of a list: the last, by Python's indices."""
+    functions = {other.statement for other in search.code.probes.sites
+                 if (other.path, other.function) == (site.path, site.function)}  # fmt: skip
+    found = set()
+    for number in functions:
+        statement, _ = search.code.probes.statements[number]
+        if not isinstance(statement, ast.Assign) or not isinstance(statement.value, ast.Subscript):
+            continue
+        if _wraps(ast.unparse(statement.value), steps, set()):
+            found |= {ast.unparse(target) for target in statement.targets}
+    return found
+
+
+def _fixed(new: str, old: str) -> int:
+    """How many items more a text names by a number: in a loop the step is the likelier index."""
+    return len(re.findall(r"\[-?\d+\]", new)) - len(re.findall(r"\[-?\d+\]", old))
+
+
+def _wraps(text: str, steps: _Steps, names: set[str]) -> bool:
+    """Whether an expression looks before the first item of a list, where that is the last one.
+
+    What is right by such an item is so by chance: where there is but one step, the last item is
+    the one that is meant.
+    """
+    for node in ast.walk(ast.parse(text, mode="eval")):
+        if isinstance(node, ast.Name) and node.id in names:
+            return True
+        if not isinstance(node, ast.Subscript) or isinstance(node.slice, ast.Constant):
+            continue
+        for space in steps.frames:
+            try:
+                index = eval(ast.unparse(node.slice), {**space[0], **space[1]})
+                held = eval(ast.unparse(node.value), {**space[0], **space[1]})
+            except Exception:  # whatever the user's own objects raise
+                continue
+            whole = isinstance(index, int) and not isinstance(index, bool)
+            if whole and index < 0 and isinstance(held, list | tuple | np.ndarray):
+                return True
+    return False
 
 
 def _all_fit(what: WhatFits, text: str, steps: _Steps) -> bool:

@@ -197,13 +197,16 @@ class WhatFits:
 
     # --- what is wanted ---
 
-    def expressions(self, text: str, wanted: Sequence[Array], fits: Fits) -> list[Fitting]:
+    def expressions(
+        self, text: str, wanted: Sequence[Array], fits: Fits, simple: bool = False
+    ) -> list[Fitting]:
         """Texts whose values fit, the nearest to the one that is there first.
 
         Args:
             text: the expression as it is.
             wanted: what its values should be, at each step.
             fits: for each step whether a value is what it should be there.
+            simple: whether what is made of two variables is left out.
         """
         tree = ast.parse(text, mode="eval").body
         found: dict[str, Fitting] = {}
@@ -212,7 +215,7 @@ class WhatFits:
         added = ((node, made) for node, needed in parts for made in self._term(node, needed))
         by_two = ((node, made) for node, needed in parts for made in self._pairs_of(needed))
         for choices in (alone, added, by_two):  # two of them only where no one is
-            if found:
+            if found or (simple and choices is not alone):
                 break
             for node, made in choices:
                 new = _put(tree, node, made.text)

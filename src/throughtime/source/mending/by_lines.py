@@ -50,6 +50,11 @@ class ByLines(Standings):
         own = self._proposed(stage, step, known)
         if own is None:
             return None
+        soon = self._with(known, without_overlaps([edits[0] for edits in own.values()]))
+        clear = all(len(edits) == 1 for edits in own.values())
+        done = soon is not None and (clear or self._is_done_at(soon, [stage]))
+        if soon is not None and done and self._is_believed(step.standing, soon.standing):
+            return soon
         # At one step an index may be another by chance: before the first is the last.
         few = [s for s in self._stages if s.point is not None and (s.length or 0) <= FEW_STEPS]
         longer = self._proposed(few[-1], step, known) if few and few[-1] != stage else None
@@ -78,6 +83,11 @@ class ByLines(Standings):
                 found = self._with(known, [*rest, other])
                 if found is not None and found.total > best.total:
                     best = found
+        for edit in best.edits if len(best.edits) > 1 else ():  # one may hide what others mend
+            rest = [other for other in best.edits if other is not edit]
+            found = None if self._is_done(best) else self._with(known, rest)
+            if found is not None and found.total > best.total:
+                best = found
         if self._is_believed(step.standing, best.standing):
             return best
         for edits in choices if len(choices) > 1 else ():

@@ -324,7 +324,7 @@ class _Search(ByLines):
 
     def _may_mend(self, known: Candidates, edit: Edit, wrong: set[str]) -> bool:
         reached = known.reached(edit)
-        if "carried on" in edit.kind or reached is None:
+        if edit.kind in ("carried on", "a statement added") or reached is None:
             return True
         return bool(reached & wrong)
 

@@ -90,6 +90,16 @@ def test_a_term_that_is_missing_altogether_is_derived(recipe, monkeypatch, fault
     assert f"{one} * {other}" in after or f"{other} * {one}" in after
 
 
+@pytest.mark.parametrize(
+    ("right", "mistaken"),
+    [("np.sum(dzf * h, axis=0)", "np.sum(dzf * h)"), ("self.off / len(self.off)", "self.off")],
+)
+def test_a_sum_over_all_axes_is_one_over_the_batch(recipe, right, mistaken):
+    found = mended(recipe, (right, mistaken))
+    assert found.is_mended, str(found)
+    assert len(found.hunks) == 1
+
+
 COURSE = '''
 """An LSTM whose lists of states begin with the initial one, as an exercise has it."""
 import numpy as np

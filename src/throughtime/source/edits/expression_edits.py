@@ -19,6 +19,7 @@ from throughtime.source.tolerances import (
 
 PRODUCT_SIGNS = (ast.Mult, ast.Div, ast.MatMult)
 PRODUCTS = ("dot", "matmul", "outer", "multiply", "einsum", "inner", "tensordot")
+SUMS = {"sum": "mean", "mean": "sum"}
 SIGNS = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*"}
 TEXT_OF = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.MatMult: "@"}
 
@@ -364,6 +365,7 @@ def _call(node: ast.Call, scope: Scope) -> Iterator[NodeChange]:
     if product and len(arguments) == 2:
         turned = [_turned(argument, scope) for argument in reversed(arguments)]
         yield NodeChange(node, f"{name}({', '.join(turned)})", "transposed", 1.2)
+    yield from _axes(node, name, scope)
     for keyword in node.keywords:
         value = keyword.value
         if isinstance(value, ast.Constant) and isinstance(value.value, bool):
@@ -372,6 +374,25 @@ def _call(node: ast.Call, scope: Scope) -> Iterator[NodeChange]:
             for axis in (0, 1, 2, -1):
                 if axis != value.value:
                     yield NodeChange(value, str(axis), "axis", 1.0)
+
+
+def _axes(node: ast.Call, name: str, scope: Scope) -> Iterator[NodeChange]:
+    """A sum or mean along one axis for that of everything; one for the other."""
+    last = name.split(".")[-1]
+    if last not in SUMS:
+        return
+    other = name.removesuffix(last) + SUMS[last]
+    whole = scope.file.of_node(node)
+    yield NodeChange(node, other + whole[len(name) :], "a factor", 1.25, f"{name} {other}")
+    given = len(node.args) - (name in (f"np.{last}", f"numpy.{last}"))
+    if given or any(keyword.arg == "axis" for keyword in node.keywords):
+        return
+    begin = whole[:-1].rstrip().rstrip(",")
+    gap = "" if begin.endswith("(") else ", "
+    for axis in (0, 1, -1):
+        for kept in ("", ", keepdims=True"):
+            new = f"{begin}{gap}axis={axis}{kept})"
+            yield NodeChange(node, new, "axis", 1.1, f"{name} {axis}{kept}")
 
 
 def _exchanged(parts: list[ast.expr], node: ast.expr, scope: Scope) -> Iterator[NodeChange]:

@@ -329,7 +329,10 @@ class _Search(ByLines):
         return bool(reached & wrong)
 
     def _is_suspect(self, edit: Edit) -> bool:
-        return any((edit.path, line) in self._begin_at for line in edit.lines)
+        """Whether a line is known to be wrong, or what is handed on from step to step never set."""
+        return edit.kind == "carried on" or any(
+            (edit.path, line) in self._begin_at for line in edit.lines
+        )
 
     def _try_each(
         self, stage: Setting, known: Candidates, edits: Sequence[Edit]

@@ -136,7 +136,7 @@ def test_profile_band_level_and_marks(flow):
     lines = {line.get_label(): line for line in ax.lines}
     np.testing.assert_array_equal(lines["‖∂Eₜ/∂cₖ‖"].get_ydata(), flow.top.profile["c"])
     np.testing.assert_array_equal(lines["‖∂Eₜ/∂hₖ‖"].get_ydata(), flow.top.profile["h"])
-    level = lines["1% of that at lag 0"].get_ydata()[0]
+    level = lines["1% of c at lag 0"].get_ydata()[0]
     assert level == pytest.approx(0.01 * flow.top.profile["c"][0])
     assert set(lines["needed lag 7"].get_xdata()) == {7}
     K = flow.advice.truncation.steps
@@ -165,7 +165,7 @@ def test_the_carousel_shows_three_shares_in_per_cent(flow):
     shares = flow.top.paths
     np.testing.assert_array_equal(lines["along c alone"], 100 * shares["carry"])
     np.testing.assert_array_equal(lines["through the gates alone"], 100 * shares["gates"])
-    np.testing.assert_array_equal(lines["along both"], 100 * shares["both"])
+    np.testing.assert_array_equal(lines["through both"], 100 * shares["both"])
     assert "along z alone" in tt.plots.carousel(flow, layer=0).get_legend_handles_labels()[1]
 
 

@@ -313,7 +313,7 @@ def facts(layer: LayerFlow) -> list[str]:
     if layer.singular_values.size:
         s = layer.singular_values
         lines.append(
-            f"singular values of ∂s_t/∂s_(t−1): largest {np.median(s[:, 0]):.3g}, median "
+            f"singular values of ∂sₜ/∂sₜ₋₁: largest {np.median(s[:, 0]):.3g}, median "
             f"{np.median(s):.3g}"
         )
     for letter, gate in layer.gates.items():

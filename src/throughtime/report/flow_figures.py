@@ -107,7 +107,7 @@ def lag_profile(flow: Flow, ax: Axes | None = None, *, layer: int | None = None)
         compared = np.where(one.compared > 0, start * one.compared, np.nan)
         label = f"{one.remembers}, same losses compared (verdict)"
         ax.plot(compared, color="black", lw=0.8, ls="--", label=label)
-        label = f"{VANISHED_BELOW:.0%} of that at lag 0"
+        label = f"{VANISHED_BELOW:.0%} of {one.remembers} at lag 0"
         ax.axhline(VANISHED_BELOW * start, color=GREY, lw=0.9, ls=":", label=label)
         ax.set_yscale("log")
         ax.set_ylim(bottom=max(start * 1e-12, ax.get_ylim()[0]))
@@ -266,7 +266,7 @@ def carousel(flow: Flow, ax: Axes | None = None, *, layer: int | None = None) ->
     styles = {
         "carry": (f"along {carry} alone", BLUE, "-"),
         "gates": ("through the gates alone", ORANGE, "--"),
-        "both": ("along both", GREEN, "-."),
+        "both": ("through both", GREEN, "-."),
     }
     known = np.concatenate([shares[np.isfinite(shares)] for shares in one.paths.values()])
     for path, (label, colour, style) in styles.items():

@@ -440,7 +440,7 @@ def _profile_words(flow: Flow, layer: LayerFlow) -> FigureText:
 def _carousel_words(layer: LayerFlow) -> FigureText:
     """The figure of `carousel` in words."""
     carry = "c" if layer.remembers == "c" else "z"
-    names = (f"along {carry} alone", "through the gates alone", "along both")
+    names = (f"along {carry} alone", "through the gates alone", "through both")
     parts = [
         f"{name} {_at_lags(shares, _percent)}"
         for name, shares in zip(names, layer.paths.values(), strict=True)

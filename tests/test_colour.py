@@ -75,3 +75,19 @@ def test_a_strangers_own_colours_stay_harmless(monkeypatch):
     stream = Terminal()
     say("AGREE: \x1b[2J", stream, verdicts)
     assert stream.getvalue() == "\x1b[1;32mAGREE\x1b[0m: \\x1b[2J\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_are_broken_on_a_terminal_alone(terminal, tmp_path, monkeypatch):
+    """What is piped is searched by line."""
+    (tmp_path / "pairs.txt").write_text(PAIRS)
+    stream = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(["compare", str(tmp_path / "pairs.txt")]) == 1
+    lines = stream.getvalue().split("\n")
+    whole = [line.endswith(".") for line in lines if " cannot be distinguished" in line]
+    assert whole == [not terminal] * 2  # the text may be read in two ways
+    said = [len(line) for line in lines if line.startswith("   ")]
+    assert (max(said) <= 60) is terminal

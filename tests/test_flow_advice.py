@@ -135,7 +135,7 @@ def test_no_line_is_longer_than_100_columns(scale, steps, batch):
 
 def test_a_table_that_is_too_wide_goes_on_below():
     rows = [["name", *("c" * 18 + str(i) for i in range(7))], ["long name", *"1234567"]]
-    first, second, gap, third, fourth = result._table(rows)
+    first, second, gap, third, fourth = result._table(rows, 100)
     assert max(len(first), len(second)) <= 100
     assert gap == ""
     assert first.split() == rows[0][:5]
@@ -143,7 +143,7 @@ def test_a_table_that_is_too_wide_goes_on_below():
     assert fourth == "  long name" + "5".rjust(21) + "6".rjust(21) + "7".rjust(21)
     assert second.split() == ["long", "name", *"1234"]
     wide = [["x" * 120, "a" * 99, "b"]]
-    assert [line.split() for line in result._table(wide)] == [
+    assert [line.split() for line in result._table(wide, 100)] == [
         ["x" * 120, "a" * 99],
         [],
         ["x" * 120, "b"],

@@ -12,6 +12,7 @@ import importlib
 import os
 import re
 import shlex
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping
@@ -20,6 +21,8 @@ from typing import NoReturn, TextIO
 
 from throughtime.cli.colour import coloured
 from throughtime.cli.user_error import in_one_line, of_the_system
+
+NARROWEST = 40  # columns; lines are not broken for narrower terminals
 
 # Each is the file of its name, which is imported when the command runs.
 COMMANDS = {
@@ -95,6 +98,15 @@ def say(text: str, stream: TextIO | None = None, paint: Callable[[str], str] | N
         print(paint(shown) if paint and coloured(out) else shown, file=out, flush=True)
     except BrokenPipeError:
         _to_nowhere()
+
+
+def columns() -> int:
+    """How long a line may be: as wide as the terminal is, and any length where there is none."""
+    from throughtime.gradcheck import UNBROKEN
+
+    if not sys.stdout.isatty():
+        return UNBROKEN
+    return max(shutil.get_terminal_size().columns, NARROWEST)
 
 
 def _to_nowhere() -> None:

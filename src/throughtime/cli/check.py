@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
 import signal
 import sys
 import threading
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 
 from throughtime import diagnosis
 from throughtime.arrays import refuse
-from throughtime.cli import each_by_itself, say
+from throughtime.cli import columns, each_by_itself, say
 from throughtime.cli.colour import verdicts
 from throughtime.cli.user_error import in_one_line
 from throughtime.gradcheck import CheckError, Target
@@ -32,7 +31,6 @@ from throughtime.targets import (
 STATUS = {"agree": 0, "disagree": 1, "unresolved": 2}
 OF_THE_CHECK = ("effort", "evaluations", "seconds", "workers", "entries")
 FILES = ("json", "html", "junit")
-NARROWEST = 40  # columns; lines are not broken for narrower terminals
 
 DESCRIPTION = """Compares a gradient with numerical derivatives of its loss.
 
@@ -197,7 +195,7 @@ def _own_file(options: argparse.Namespace) -> int:
         return 0
     _say(f"{found.found}\n", options)
     report = with_lines(found, options)
-    _say(report.as_text(_columns()) if sys.stdout.isatty() else str(report), options)
+    _say(report.as_text(columns()), options)
     each_by_itself(_outputs(report, options))
     return STATUS[report.verdict]
 
@@ -211,7 +209,7 @@ def _check(target: Target, options: argparse.Namespace) -> int:
     bar = False if options.quiet else None
     with prints_beside_the_report():
         report = check(target, seed=options.seed, progress=bar, **_chosen(options))
-    _say(report.as_text(_columns()) if sys.stdout.isatty() else str(report), options)
+    _say(report.as_text(columns()), options)
     # Who interrupts the check wants no sweep either.
     interrupted = report.verdict == "disagree" and diagnosis.INTERRUPTED in report.notes
     outputs = _outputs(report, options)
@@ -219,10 +217,6 @@ def _check(target: Target, options: argparse.Namespace) -> int:
         outputs["--figure" if options.figure else "--sweep"] = lambda: _sweep(target, options, bar)
     each_by_itself(outputs)
     return STATUS[report.verdict]
-
-
-def _columns() -> int:
-    return max(shutil.get_terminal_size().columns, NARROWEST)
 
 
 def _say(text: str, options: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from throughtime import storage
 from throughtime.arrays import Array, in_a_line, refuse
-from throughtime.cli import say
+from throughtime.cli import columns, say
 from throughtime.cli.colour import verdicts
 from throughtime.diagnosis import COMPARISON_ERROR, compare
 from throughtime.gradcheck import CheckError
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         error=options.error,
     )
     if not options.quiet:
-        say(str(report), paint=verdicts)
+        say(report.as_text(columns()), paint=verdicts)
     if options.json:
         report.to_json(options.json)
     return STATUS[report.verdict]

@@ -10,7 +10,7 @@ import numpy as np
 
 from throughtime import training
 from throughtime.arrays import Array, positive, refuse
-from throughtime.cli import each_by_itself, say
+from throughtime.cli import columns, each_by_itself, say
 from throughtime.cli.colour import verdicts
 from throughtime.gradient_flow import FlowRecord
 from throughtime.questions import check, flow
@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
         memory=options.memory,
         seed=options.seed,
     )
-    say(str(found), paint=verdicts)
+    say(found.as_text(columns()), paint=verdicts)
     outputs: dict[str, Callable[[], object]] = {}
     if options.json:
         outputs[f"--json {options.json}"] = partial(found.to_json, options.json)

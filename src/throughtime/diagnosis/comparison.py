@@ -50,6 +50,7 @@ from throughtime.gradcheck import (
     discrepancy,
     explanation,
     floor,
+    sentence_width,
     worst_verdict,
 )
 
@@ -80,7 +81,7 @@ class Comparison(Report):
             other = self.otherwise
             notes = [note for note in other.notes if note not in self.notes]
             lines += ["", *other.reading, *notes]
-            lines += explanation(other.causes, min(width or TEXT_WIDTH, TEXT_WIDTH))
+            lines += explanation(other.causes, sentence_width(width or TEXT_WIDTH))
         return "\n".join(lines)
 
     def circumstances(self) -> str:

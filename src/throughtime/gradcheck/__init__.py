@@ -43,7 +43,13 @@ from throughtime.gradcheck.report import (
     worst_verdict,
 )
 from throughtime.gradcheck.search_direction import SearchDirection, entry
-from throughtime.gradcheck.source_lines import SourceLine, SourceLines, is_multiple
+from throughtime.gradcheck.source_lines import (
+    UNBROKEN,
+    SourceLine,
+    SourceLines,
+    is_multiple,
+    sentence_width,
+)
 from throughtime.gradcheck.sweep import EPSILONS, Sweep, sweep_target
 from throughtime.gradcheck.target import Evaluator, Target, frozen
 from throughtime.gradcheck.tolerances import REJECTION_BARS, SHIFTED_UNIT
@@ -59,6 +65,7 @@ __all__ = [
     "REJECTION_BARS",
     "SHIFTED_UNIT",
     "TEXT_WIDTH",
+    "UNBROKEN",
     "Budget",
     "Cause",
     "CheckError",
@@ -102,6 +109,7 @@ __all__ = [
     "measure_serially",
     "measured_twice",
     "plain_data",
+    "sentence_width",
     "shown_tensors",
     "sweep_target",
     "table",

@@ -13,7 +13,7 @@ import numpy as np
 
 from throughtime.arrays import Array, in_a_line, visible
 from throughtime.gradcheck.points import AS_GIVEN, CHARACTERISTIC
-from throughtime.gradcheck.source_lines import SourceLines, line_section
+from throughtime.gradcheck.source_lines import SourceLines, line_section, sentence_width
 from throughtime.storage import replace
 
 
@@ -258,7 +258,7 @@ class Report:
         return visible(text(self))
 
     def as_text(self, width: int) -> str:
-        """What `print` shows, in lines of at most so many characters, as for a narrow terminal."""
+        """What `print` shows, in lines of at most so many characters; `UNBROKEN` breaks none."""
         return visible(text(self, width))
 
     @property
@@ -314,7 +314,7 @@ WORST_ENTRY_COLUMN = HEADINGS.index("worst entry")
 def text(report: Report, width: int | None = None) -> str:
     """The whole report; a sentence is one line where no width is given."""
     notes = [*report.notes, *([f"To resolve it: {report.remedy}."] if report.remedy else [])]
-    narrow = min(width or TEXT_WIDTH, TEXT_WIDTH)
+    narrow = sentence_width(width or TEXT_WIDTH)
     which = list(line_section(report.lines, width or WIDE)) if report.lines else []
     leads = report.lines is not None and report.lines.leads
     lines = [

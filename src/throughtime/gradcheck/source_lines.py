@@ -13,6 +13,7 @@ from typing import Any
 MARKS = {"right": "✓", "wrong": "✗", "follows": "·", "unknown": "?", "": " "}
 INDENTED: Any = {"initial_indent": "   ", "subsequent_indent": "   "}
 WIDEST_WORDS = 100  # columns of sentences
+UNBROKEN = 10**6  # columns where no line is broken, since it is read by a program or in a file
 WIDEST_CODE = 60  # columns of text; the rest of a line is left out
 DEEPEST = 4  # columns of indentation that are kept
 
@@ -80,11 +81,16 @@ class SourceLines:
     lines: tuple[SourceLine, ...] = ()
 
 
+def sentence_width(width: int) -> int:
+    """Up to how many columns a sentence may have where a line may have so many."""
+    return width if width >= UNBROKEN else min(width, WIDEST_WORDS)
+
+
 def line_section(found: SourceLines, width: int) -> Iterator[str]:
     """The section of a report, as lines of text."""
     yield ""
     yield "Which line"
-    yield from wrap(found.summary, min(width, WIDEST_WORDS), **INDENTED)
+    yield from wrap(found.summary, sentence_width(width), **INDENTED)
     paths = list(dict.fromkeys(line.path for line in found.lines if line.status))
     for path in paths:
         if len(paths) > 1:

@@ -222,6 +222,10 @@ class Flow:
     def __str__(self) -> str:
         return flow_text(self)
 
+    def as_text(self, width: int) -> str:
+        """What `print` shows, in lines of at most so many characters."""
+        return flow_text(self, width)
+
     def as_dict(self) -> dict[str, object]:
         """The result as plain data, with `"version"`; numbers that are not finite become null."""
         fields = {
@@ -237,19 +241,20 @@ class Flow:
         replace(path, (json.dumps(self.as_dict(), indent=1) + "\n").encode())
 
 
-def flow_text(flow: Flow) -> str:
+def flow_text(flow: Flow, width: int = TEXT_WIDTH) -> str:
     """The whole result as text."""
     lines = [
-        *_wrapped(f"{flow.verdict.upper()}: {flow.reason}"),
-        *_wrapped(circumstances(flow)),
+        *_wrapped(f"{flow.verdict.upper()}: {flow.reason}", width),
+        *_wrapped(circumstances(flow), width),
         "",
     ]
-    lines += [line for sentence in flow.advice.sentences for line in _wrapped(sentence, "- ")]
+    for sentence in flow.advice.sentences:
+        lines += _wrapped(sentence, width, "- ")
     for number, layer in flow.layers.items():
-        lines += ["", *_layer(number, layer, flow.max_lag)]
-    lines += ["", *_shares(flow)]
+        lines += ["", *_layer(number, layer, flow.max_lag, width)]
+    lines += ["", *_shares(flow, width)]
     if flow.notes:
-        lines += ["", *(line for note in flow.notes for line in _wrapped(note))]
+        lines += ["", *(line for note in flow.notes for line in _wrapped(note, width))]
     return "\n".join(lines)
 
 
@@ -263,11 +268,13 @@ def circumstances(flow: Flow) -> str:
     )
 
 
-def _layer(number: int, layer: LayerFlow, max_lag: int) -> list[str]:
+def _layer(number: int, layer: LayerFlow, max_lag: int, width: int) -> list[str]:
     way = ", backwards" if layer.backwards else ""
     units = f"{layer.kind}, {layer.units} units{way}"
-    lines = [f"Layer {number} ({units}): {layer.verdict}", *_table(lag_rows(layer, max_lag))]
-    lines += [line for fact in facts(layer) for line in _wrapped(fact, "  ", "    ")]
+    rows = lag_rows(layer, max_lag)
+    lines = [f"Layer {number} ({units}): {layer.verdict}", *_table(rows, width)]
+    for fact in facts(layer):
+        lines += _wrapped(fact, width, "  ", "    ")
     return lines
 
 
@@ -336,8 +343,8 @@ def _ahead(part: str, norms: Array) -> str:
     return f"losses look ahead: ‖∂E/∂{part}‖ {some}"
 
 
-def _shares(flow: Flow) -> list[str]:
-    return [SHARES_CAPTION, *_table(share_rows(flow))]
+def _shares(flow: Flow, width: int) -> list[str]:
+    return [SHARES_CAPTION, *_table(share_rows(flow), width)]
 
 
 def share_rows(flow: Flow) -> list[list[str]]:
@@ -358,10 +365,10 @@ def share_rows(flow: Flow) -> list[list[str]]:
     return rows
 
 
-def _table(rows: list[list[str]]) -> list[str]:
+def _table(rows: list[list[str]], most: int) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines: list[str] = []
-    for left, right in pairwise(_breaks(widths)):
+    for left, right in pairwise(_breaks(widths, most)):
         if lines:
             lines.append("")
         for row in rows:
@@ -370,23 +377,23 @@ def _table(rows: list[list[str]]) -> list[str]:
     return lines
 
 
-def _breaks(widths: list[int]) -> list[int]:
+def _breaks(widths: list[int], most: int) -> list[int]:
     """The columns at which a table has to be broken, each part with the first column in front."""
     found, used = [1], 2 + widths[0]
     for column, width in enumerate(widths[1:], 1):
-        if used + 2 + width > TEXT_WIDTH and column > found[-1]:
+        if used + 2 + width > most and column > found[-1]:
             found.append(column)
             used = 2 + widths[0]
         used += 2 + width
     return [*found, len(widths)]
 
 
-def _wrapped(sentence: str, first: str = "", further: str | None = None) -> list[str]:
-    """Lines of at most 100 columns; further ones are indented like the first, or as given."""
+def _wrapped(sentence: str, width: int, first: str = "", further: str | None = None) -> list[str]:
+    """Lines of at most so many columns; further ones are indented like the first, or as given."""
     indent = " " * len(first) if further is None else further
     return wrap(
         sentence,
-        TEXT_WIDTH,
+        width,
         initial_indent=first,
         subsequent_indent=indent,
         break_long_words=False,

@@ -8,10 +8,14 @@ import pytest
 import throughtime as tt
 from benchmarks.diagnose.strangers import Stranger
 from corpus.notebooks import Habits
+from throughtime.diagnosis.between_steps import by_steps
+from throughtime.diagnosis.clipping_and_decay import decayed_at_a_single_step
+from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutant_match import known_roles
 from throughtime.diagnosis.mutants.model import HEAD, Block
 from throughtime.diagnosis.roles import Roles
+from throughtime.gradcheck import Budget
 
 RNN = {"cell": "RNN", "variant": "tanh", "columns": False}
 LSTM = {"cell": "LSTM", "columns": False}
@@ -275,3 +279,40 @@ def test_gates_that_exchange_their_l2_terms_too_lack_none():
     own |= {"half": True, "one_hot": True, "decay": 0.05, "scale": 0.01, "dtype": "float32"}
     found = names("gates_permuted", known="layout", time="mean", bias=1.0, seed=61040, **own)
     assert "weight_decay_missing" not in found
+
+
+def test_a_penalty_that_is_all_there_is_at_one_step_is_undone_at_all_lengths():
+    own = GRU | {"T": 6, "I": 1, "H": 2, "O": 2, "head": "squared h", "half": True}
+    own |= {"variant": "after, z", "stored": "[x, h]", "scale": 0.5, "seed": 200066}
+    mistakes = "penalty_in_gradient_only", "output_gradient_at_last_step_only"
+    target = Stranger(0, Habits(**own), mistakes, "at_length").target()
+    values = {name: np.array(array) for name, array in target.parameters.items()}
+    study = Study(target, values, Budget(10_000))
+    seen = study.look()
+    found = decayed_at_a_single_step(seen, study)
+    assert found.faults == ("weight_decay_only_in_gradient",)
+    assert found.where == "W"
+    alone = Stranger(0, Habits(**own), mistakes[1:], "at_length").target().gradient()
+    for name, array in found.undone.items():
+        assert np.abs(array - alone[name]).max() < 1e-8 * np.abs(alone[name]).max()
+
+
+def test_the_factor_of_a_loss_stays_where_its_activation_is_forgotten():
+    """2 (a − y) / T is (a − y) / 2 at T = 4."""
+    own = RNN | {"head": "sigmoid, squared", "T": 4, "O": 3, "I": 5, "H": 2, "scale": 0.5}
+    mistakes = "sigmoid_derivative_missing", "averaged_over_steps"
+    loss, factor = causes(*mistakes, known="guessed", **own)
+    assert loss.where.startswith("2 (a(ŷ) − y)")
+    assert factor.fault == "averaged_over_steps"
+    assert names(mistakes[0], known="guessed", **own) == ["different_loss"]
+
+
+def test_an_output_layer_of_one_output_is_no_bias_that_sees_the_delta_of_every_gate():
+    own = LSTM | ONE | {"head": "sigmoid, cross-entropy", "root": False, "biases": False}
+    own |= {"T": 4, "I": 2, "H": 2, "scale": 0.5, "embedding": True, "states": True}
+    own |= {"stored": "gate by gate, [x, h]", "answers": "last step", "seed": 200016}
+    own |= {"time": "sum", "batch": "sum", "dtype": "float32"}
+    target = Stranger(0, Habits(**own), ("gates_swapped_in_dc",), "at_length").target()
+    values = {name: np.array(array) for name, array in target.parameters.items()}
+    study = Study(target, values, Budget(10_000))
+    assert by_steps(study.look(), study).faults == ("inside_a_step",)

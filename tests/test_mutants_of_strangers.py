@@ -17,7 +17,7 @@ from corpus.notebooks import Habits
 from throughtime.diagnosis import layouts
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import explain
-from throughtime.diagnosis.mutants.matches import seen_of
+from throughtime.diagnosis.mutants.tested import seen_of
 
 LSTM = Habits("LSTM", I=4, H=3, T=5, states=True, bias=1.0, seed=3)
 GRU = Habits("GRU", "before, z", I=4, H=3, T=5, states=True, bias=1.0, seed=3)
@@ -160,7 +160,37 @@ def test_a_block_is_idle_only_below_what_rounding_does():
     model = layout_of(RNN).model(own.parameters)
     for tolerance, ratio, idle in ((1e-9, 1e-11, False), (1e-9, 1e-13, True), (3e-5, 1e-7, True)):
         seen = seen_of(model, own.gradient(), tolerance)
-        assert seen.idle(np.full(3, ratio * seen.largest)) is idle
+        block = next(iter(seen.beside))
+        assert seen.idle(block, np.full(3, ratio * seen.beside[block])) is idle
+
+
+def test_what_rounding_hides_proves_no_name():
+    """In float32 all below an output layer with weights of 0.01 is tiny, and keeps its digits."""
+    s = replace(LSTM, T=6, B=3, H=2, O=2, states=False, bias=0.0, time="mean", seed=91117)
+    s = replace(s, scale=0.01, dtype="float32", head="softmax")
+    assert explained(s, "dc_next_missing", "dh_overwritten", "term_counted_twice h") == []
+    first = explained(s, "dc_next_missing", "term_counted_twice h")[0]
+    assert set(first.faults) == {"dc_next_missing", "term_counted_twice"}
+    assert not first.unexplained
+
+
+def test_entries_of_one_size_are_no_clip_where_none_would_be_larger():
+    """With one word at every step, a column of W has the gradient of b."""
+    s = replace(RNN, variant="sigmoid", stored="[h, x]", columns=False, head_first=True, I=1, H=8)
+    s = replace(s, T=3, O=7, one_hot=True, scale=1.0, time="sum", batch="mean", seed=200096)
+    first = explained(s, "recurrent_untransposed", "carried_before_the_slope")[0]
+    assert set(first.faults) == {"recurrent_untransposed", "wrong_operand_in_step"}
+    first = explained(s, "clipped_by_value")[0]
+    assert first.faults == ("clipped_by_value",)
+
+
+def test_a_penalty_shows_in_small_matrices_together():
+    s = replace(GRU, variant="after, 1-z", I=1, H=2, O=2, stored="[x, h]", columns=False)
+    s = replace(s, head="squared h", half=True, time="sum", batch="sum", states=False)
+    first = explained(s, "penalty_in_gradient_only", "output_gradient_at_last_step_only")[0]
+    expected = {"weight_decay_only_in_gradient", "output_gradient_at_last_step_only"}
+    assert set(first.faults) == expected
+    assert not first.unexplained
 
 
 # --- layouts ---

@@ -31,7 +31,7 @@ from throughtime.diagnosis.localise import (
     wrong_projection,
 )
 from throughtime.diagnosis.observed import CandidateCause, Observed
-from throughtime.diagnosis.one_tensor import of_one_tensor
+from throughtime.diagnosis.one_tensor import of_all_units, of_one_tensor
 from throughtime.diagnosis.predicted import Prediction, predicted
 from throughtime.diagnosis.simple_points import SimplePoints
 from throughtime.diagnosis.single_step import within_a_step
@@ -56,10 +56,8 @@ def by_steps(observed: Observed, study: Study) -> CandidateCause | None:
         return alone
     if one.wrong():
         # Where every bias agrees, each δ of T = 1 is right, and what is wrong is its operand.
-        if study.roles.vectors and not set(one.wrong()) & {
-            *study.roles.vectors,
-            *study.roles.output,
-        }:
+        outside = {*study.roles.vectors, *study.roles.output}
+        if not set(one.wrong()) & outside and of_all_units(study, one.wrong()):
             alone = of_one_tensor(one, study, one)
             if alone is not None:
                 return alone

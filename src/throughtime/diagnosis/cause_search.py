@@ -13,6 +13,7 @@ from throughtime.diagnosis.between_steps import by_steps
 from throughtime.diagnosis.clipping_and_decay import (
     clipped_by_value,
     decayed,
+    decayed_at_a_single_step,
     decayed_below,
     from_elsewhere,
     zero_rows,
@@ -228,6 +229,7 @@ class CauseSearch:
                 best = _best(observed, self.study, self.refutation)
                 if best is None and self.study.evaluates:
                     best = at_a_single_step(observed, self.study)
+                    best = best or decayed_at_a_single_step(observed, self.study)
                 if best is None or best.undone is None:
                     self._left(observed, before)
                     break

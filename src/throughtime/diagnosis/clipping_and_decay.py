@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -51,7 +52,36 @@ def decayed(observed: Observed, study: Study) -> Iterator[CandidateCause]:
     evidence = (f"Gradient − numerical derivative = {best} · W in {', '.join(names)}.", *told)
     where = ", ".join(names)
     facts, sure = {"where": where, "factor": str(size)}, 0.95 / (1 + 0.5 * len(beside))
-    yield CandidateCause((fault,), where, undone, evidence, facts, beside, sure)
+    yield CandidateCause(
+        (fault,),
+        where,
+        undone,
+        evidence,
+        facts,
+        beside,
+        sure,
+        lambda seen: without_decay(seen, factor, names),
+    )
+
+
+def decayed_at_a_single_step(observed: Observed, study: Study) -> CandidateCause | None:
+    """The same at T = 1, where it explains everything, whatever else is wrong at more steps.
+
+    With other parameters it has to do so too.
+    """
+    one = study.at(1) if observed.steps != 1 else None
+    there = study.elsewhere(steps=1) if one is not None and one.wrong() else None
+    if one is None or there is None:
+        return None
+    for here in decayed(one, study):
+        for other in decayed(there, study):
+            same = here.faults == other.faults and here.undo is not None
+            if here.undo is None or not same or there.wrong(here.undo(there)):
+                continue
+            undone, said = here.undo(observed), "At T = 1: " + here.evidence[0]
+            evidence = (said, *here.evidence[1:])
+            return replace(here, undone=undone, evidence=evidence, confidence=0.7)
+    return None
 
 
 def decayed_below(observed: Observed, study: Study) -> Iterator[CandidateCause]:

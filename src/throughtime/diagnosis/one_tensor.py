@@ -17,7 +17,7 @@ seen:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -61,7 +61,9 @@ def of_one_tensor(observed: Observed, study: Study, one: Observed | None) -> Can
         return _of_biases(observed, study)
     where, parts = ", ".join(wrong), parts_of(observed, study)
     agree = "agrees" if known[0] in observed.gradient and len(known) == 1 else "agree"
-    lead = f"δ is right, since {', '.join(known)} {agree}: only {_wrong_part(study, wrong, parts)}."
+    at = "At T = 1 " if observed.steps == 1 and study.steps != 1 else ""
+    part = _wrong_part(study, wrong, parts)
+    lead = f"{at}δ is right, since {', '.join(known)} {agree}: only {part}."
     early = None if one is None else bool(one.wrong())
     said = "" if early is None else f"At T = 1 it {'already disagrees' if early else 'agrees'}."
     seen = tuple(words for words in (lead, said) if words)
@@ -120,8 +122,8 @@ def _of_biases(observed: Observed, study: Study) -> CandidateCause | None:
 def _witnesses(observed: Observed, study: Study) -> tuple[str, ...]:
     """The tensors, or kinds of weights, that get the same δ and agree; none where δ may be wrong.
 
-    Of the tensors of several gates each has its own δ, which the weights of the other kind and the
-    biases tell.
+    Of the tensors of several gates each has its own δ. All weights of another kind together, or
+    all biases, see the δ of every gate; those of other gates do not.
     """
     wrong, roles = set(observed.wrong()), study.roles
     level = roles.output if wrong & set(roles.output) else roles.hidden
@@ -131,14 +133,35 @@ def _witnesses(observed: Observed, study: Study) -> tuple[str, ...]:
         return right or tuple(n for n in roles.hidden if _would_show(observed, n))
     if parts not in ({"recurrent"}, {"input"}, {"bias"}):
         return ()
-    if len(right) >= len(wrong):
-        return right
+    for kind in {"recurrent", "input", "bias"} - parts:
+        known = tuple(name for name in level if _kind(name, study) == kind)
+        if known and set(known) <= set(right) and (kind != "bias" or of_all_units(study, wrong)):
+            return known
     if parts == {"bias"}:
         return ()
     other = "input" if parts == {"recurrent"} else "recurrent"
     masks = [(roles.recurrent or {})[name] for name in wrong]
     both = all(mask.any() and not mask.all() for mask in masks)
     return (f"the {other} weights in {', '.join(observed.wrong())}",) if both else ()
+
+
+def of_all_units(study: Study, names: Iterable[str]) -> bool:
+    """Whether there are so many biases that each unit of these tensors has one.
+
+    Where there are fewer, a vector may be the output layer of one output, which sees no gate's δ.
+    """
+    units = sum(min(np.squeeze(study.values[n]).shape, default=1) for n in names)
+    return bool(sum(study.values[n].size for n in study.roles.vectors) >= units)
+
+
+def _kind(name: str, study: Study) -> str:
+    """What a tensor consists of: "bias", "input" or "recurrent" weights; "": of several."""
+    if name in study.roles.vectors:
+        return "bias"
+    mask = (study.roles.recurrent or {}).get(name)
+    if mask is None or (mask.any() and not mask.all()):
+        return ""
+    return "recurrent" if mask.all() else "input"
 
 
 def _of_the_same_delta(known: Sequence[str], wrong: Sequence[str], study: Study) -> tuple[str, ...]:

@@ -21,10 +21,11 @@ from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.mutants import Match, explain, passes
 from throughtime.diagnosis.mutants.cells import LSTM
 from throughtime.diagnosis.mutants.interventions import Intervention, Mutation
-from throughtime.diagnosis.mutants.matches import as_found, seen_of
+from throughtime.diagnosis.mutants.matches import as_found
 from throughtime.diagnosis.mutants.model import Blocks, Model
 from throughtime.diagnosis.mutants.mutations import mutations
 from throughtime.diagnosis.mutants.postprocessing import FoundFault
+from throughtime.diagnosis.mutants.tested import seen_of
 from throughtime.diagnosis.simple_network import LengthObservation, SimpleNetwork, read
 from throughtime.diagnosis.tolerances import (
     FINEST_PREDICTION,
@@ -152,7 +153,7 @@ def _right(seen: LengthObservation) -> bool:
 
 def _equal(seen: LengthObservation, blocks: Blocks) -> bool:
     tested = seen_of(seen.model, seen.gradient, _tolerance(seen))
-    return all(tested.equal(g, blocks[block]) for block, g in tested.blocks.items())
+    return all(tested.equal(block, g, blocks[block]) for block, g in tested.blocks.items())
 
 
 Way = tuple[Mutation, ...]

@@ -251,6 +251,8 @@ LARGEST_RECOVERED_ERROR = 3e-3
 ROUNDED_BELOW = 0.02
 # … which in float64 is some thousand units in the last place; with more, small blocks fit anything.
 ROUNDED_BESIDE = 1e-12
+# Of a block's largest entry: where rounding of larger terms may do more, what fits is no proof.
+TELLING = 1e-3
 # Times the precision of a gradient: two factors, each read off a block, this close are one …
 SAME_SCALE = 100.0
 # … and a factor this close to a number, or to a product of sizes, is that number.

@@ -101,6 +101,13 @@ def _others(model: Model) -> dict[str, Any]:
         for words, other in others.items()
         if other.kind != loss.kind
     }
+    if loss.kind == "squared_error" and (not loss.half or loss.outputs == "mean"):
+        # The loss's own factor stays where its activation is forgotten; others drop both.
+        own = f"{'' if loss.half else '2 '}(a(ŷ) − y){' / O' if loss.outputs == 'mean' else ''}"
+        whole = replace(loss, activation="identity")
+        found[f"{own}, without the derivative of a"] = lambda y, k: whole.errors(
+            loss.activated(y), k
+        )[1]
     return found | {"a(ŷ) − y, without the derivative of a": lambda y, k: loss.activated(y) - k}
 
 

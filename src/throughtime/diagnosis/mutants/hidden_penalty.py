@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.model import Block, Blocks, Model
-from throughtime.diagnosis.mutants.postprocessing import Fit, TestedGradient, sources
+from throughtime.diagnosis.mutants.postprocessing import Fit, sources
+from throughtime.diagnosis.mutants.tested import TestedGradient
 from throughtime.diagnosis.tolerances import (
     HOPELESS_REST,
     KNOWN_SCALE,
@@ -30,22 +33,37 @@ def only_in_gradient(
     left = [b for b, own in fits.items() if own is None and b.kind[0] in "WURV"]
     if model.decay or seen.limit is not None or not left:
         return 0.0
-    left = [block for block in left if seen.blocks[block].size >= LEAST_PENALISED_ENTRIES]
-    for block in sorted(left, key=lambda b: -seen.blocks[b].size)[:MOST_PENALISED]:
+    large = [block for block in left if seen.blocks[block].size >= LEAST_PENALISED_ENTRIES]
+    if not large:  # each of them alone would fit too easily
+        return _of_all(model, mutant, seen, left)
+    for block in sorted(large, key=lambda b: -seen.blocks[b].size)[:MOST_PENALISED]:
         for source, transposed, p in sources(mutant, block, False, ()):
             w = model.blocks[source]
             for term in (w.T, w) if transposed else (w,):
-                found = _penalty(seen, seen.blocks[block], p, term)
+                found = _penalty(seen, {block: (seen.blocks[block], p, term)})
                 if found:
                     return found
     return 0.0
 
 
-def _penalty(seen: TestedGradient, g: Array, p: Array, w: Array) -> float:
+def _of_all(model: Model, mutant: Blocks, seen: TestedGradient, left: list[Block]) -> float:
+    """λ that all of these matrices have in common, as they are; 0 where they have none."""
+    if sum(seen.blocks[block].size for block in left) < LEAST_PENALISED_ENTRIES:
+        return 0.0
+    return _penalty(seen, {b: (seen.blocks[b], mutant[b], model.blocks[b]) for b in left})
+
+
+def _penalty(seen: TestedGradient, parts: Mapping[Block, tuple[Array, Array, Array]]) -> float:
     """λ of g = α (p + λ w), where α and λ are what least squares make them; 0 where they fit not.
 
     An α of 1 is taken for one; where it is another, λ is taken to have been multiplied by it too.
+
+    Args:
+        seen: the gradient under test.
+        parts: g, p and w of each block that α and λ are common to.
     """
+    columns = zip(*parts.values(), strict=True)
+    g, p, w = (np.concatenate([array.ravel() for array in own]) for own in columns)
     pp, pw, ww = float((p * p).sum()), float((p * w).sum()), float((w * w).sum())
     apart = pp * ww - pw * pw
     if apart <= PARALLEL_BIASES * pp * ww:
@@ -53,10 +71,12 @@ def _penalty(seen: TestedGradient, g: Array, p: Array, w: Array) -> float:
     gp, gw = float((g * p).sum()), float((g * w).sum())
     alpha, beta = (gp * ww - gw * pw) / apart, (gw * pp - gp * pw) / apart
     square = float((g * g).sum())
-    rounding = HOPELESS_REST * square + g.size * (seen.tolerance * seen.largest) ** 2
+    rounding = HOPELESS_REST * square + sum(
+        own.size * seen.far(b) ** 2 for b, (own, *_) in parts.items()
+    )
     if square - alpha * gp - beta * gw > rounding or not alpha:
         return 0.0
-    if not seen.equal(g, alpha * p + beta * w):
+    if not all(seen.equal(b, g, alpha * p + beta * w) for b, (g, p, w) in parts.items()):
         return 0.0
     penalty = beta / alpha
     digits = float(f"{penalty:.3g}")  # people choose such numbers

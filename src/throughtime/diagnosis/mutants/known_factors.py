@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
-
-import numpy as np
 
 from throughtime.diagnosis.mutants.model import Model
 
@@ -57,11 +56,11 @@ def factors_of(
         fitting = [
             chosen
             for chosen in combinations(factors, count)
-            if abs(np.prod([f.value for f in chosen]) - value) <= tolerance * abs(value)
+            if abs(math.prod(f.value for f in chosen) - value) <= tolerance * abs(value)
             and not _opposed(chosen)
         ]
         if fitting:
-            return sorted(fitting, key=lambda chosen: -float(np.prod([f.likely for f in chosen])))
+            return sorted(fitting, key=lambda chosen: -math.prod(f.likely for f in chosen))
     return []
 
 

@@ -14,15 +14,14 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.mutants.interventions import Mutation
-from throughtime.diagnosis.mutants.model import Block, Blocks, Model
-from throughtime.diagnosis.mutants.postprocessing import FoundFault, TestedGradient, tensor_of
+from throughtime.diagnosis.mutants.model import Block, Model
+from throughtime.diagnosis.mutants.postprocessing import FoundFault, tensor_of
 from throughtime.diagnosis.mutants.search import passes, search
+from throughtime.diagnosis.mutants.tested import TestedGradient, limited, seen_of
 from throughtime.diagnosis.mutants.trial import Attempt
 from throughtime.diagnosis.tolerances import (
     CHANCE_ENTRIES,
-    HELD_WITHIN,
-    ROUNDED_BELOW,
-    ROUNDED_BESIDE,
+    KNOWN_SCALE,
     SAME_GRADIENT,
 )
 from throughtime.gradcheck import Budget, discrepancy
@@ -95,12 +94,13 @@ def explain(
     )
     seen = seen_of(model, gradient, tolerance)
     right = model.gradient()
-    if all(seen.equal(g, p) for g, p in _pairs(model, seen, right)):
+    if all(seen.equal(*one) for one in _compared(model, seen, right)):
         return []
     attempts: list[Attempt] = []
     budget = budget or Budget(passes(model))
     if clipped := limited(seen):
         attempts = search(model, clipped, among, thorough=thorough, budget=budget, share=0.5)
+        attempts = [a for a in attempts if not a.complete or _cut_off(model, clipped, a)]
     explained = bool(attempts) and attempts[0].complete
     others = search(model, seen, among, thorough=thorough and not explained, budget=budget)
     if not explained or (others[0].complete and others[0].cost <= attempts[0].cost):
@@ -113,42 +113,21 @@ def explain(
     return _matches(model, seen, right, whole or attempts)
 
 
-def seen_of(model: Model, gradient: Mapping[str, Array], tolerance: float) -> TestedGradient:
-    """The gradient, block by block."""
-    blocks = model.placement.blocks(gradient)
-    largest = max(float(np.abs(g).max()) for g in blocks.values()) or 1.0
-    exact = tolerance <= SAME_GRADIENT["float64"]
-    floor = ROUNDED_BESIDE if exact else tolerance * ROUNDED_BELOW
-    return TestedGradient(blocks, tolerance, largest, floor=floor, alike=_alike(blocks))
+def _cut_off(model: Model, clipped: TestedGradient, attempt: Attempt) -> bool:
+    """Whether an attempt at a clipped gradient predicts entries beyond the limit.
 
-
-def _alike(blocks: Blocks) -> dict[Block, tuple[Block, ...]]:
-    """For each block the others that are the same, bit for bit, and not all one number."""
-    by_bits: dict[tuple[object, ...], list[Block]] = {}
-    for block, g in blocks.items():
-        if g.size > 1 and np.ptp(g):
-            by_bits.setdefault((g.shape, g.tobytes()), []).append(block)
-    return {
-        block: tuple(other for other in same if other != block and _copies(other, block))
-        for same in by_bits.values()
-        if len(same) > 1
-        for block in same
-    }
-
-
-def _copies(one: Block, other: Block) -> bool:
-    """Whether equal gradients of two blocks mean anything: b and c have the same anyway."""
-    return one.kind == other.kind or not {one.kind[0], other.kind[0]} & {*"bcdp"}
-
-
-def limited(seen: TestedGradient) -> TestedGradient | None:
-    """The gradient as one that is clipped, if several entries have the largest magnitude."""
-    held = [
-        int((np.abs(g) >= seen.largest * (1 - HELD_WITHIN)).sum()) for g in seen.blocks.values()
-    ]
-    if sum(held) > 2 or sum(n > 0 for n in held) > 1:
-        return replace(seen, limit=seen.largest)
-    return None
+    Otherwise several entries have the largest magnitude for another reason, as the columns of W do
+    where inputs are classes.
+    """
+    mutant = model.data_gradient(attempt.mutations)
+    decayed = replace(model, decay=attempt.penalty) if attempt.penalty else model
+    assert clipped.limit is not None
+    least = clipped.limit * (1 + KNOWN_SCALE * clipped.tolerance)
+    return any(
+        bool((np.abs(fit.apply(decayed, mutant, block, None)) > least).any())
+        for block, fit in attempt.fits.items()
+        if fit is not None
+    )
 
 
 def decisive(model: Model, seen: TestedGradient, attempt: Attempt) -> bool:
@@ -160,17 +139,17 @@ def decisive(model: Model, seen: TestedGradient, attempt: Attempt) -> bool:
         block
         for block, fit in attempt.fits.items()
         if fit is not None
-        and not seen.idle(seen.blocks[block])
-        and not seen.equal(seen.blocks[block], right[block])
+        and seen.tells(block, seen.blocks[block])
+        and not seen.equal(block, seen.blocks[block], right[block])
     ]
     return len(gained) > 1 and sum(seen.blocks[block].size for block in gained) > CHANCE_ENTRIES
 
 
-def _pairs(
+def _compared(
     model: Model, seen: TestedGradient, tensors: Mapping[str, Array]
-) -> Iterator[tuple[Array, Array]]:
+) -> Iterator[tuple[Block, Array, Array]]:
     blocks = model.placement.blocks(tensors)
-    return ((g, blocks[block]) for block, g in seen.blocks.items())
+    return ((block, g, blocks[block]) for block, g in seen.blocks.items())
 
 
 def _matches(

@@ -16,9 +16,9 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.known_factors import contradicted, factors_of, known_factors
 from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, Block, Blocks, Model
+from throughtime.diagnosis.mutants.tested import TestedGradient
 from throughtime.diagnosis.tolerances import (
     CLIPPED_WITHIN,
-    HOPELESS_REST,
     KNOWN_SCALE,
     SAME_SCALE,
 )
@@ -59,53 +59,6 @@ class Fit:
         return p if limit is None else np.clip(p, -limit, limit)
 
 
-@dataclass(frozen=True)
-class TestedGradient:
-    """A gradient under test, block by block.
-
-    Attributes:
-        blocks: its blocks.
-        tolerance: what counts as equal, relative to a block's largest entry.
-        largest: the magnitude of its largest entry.
-        limit: the magnitude at which entries are clipped; None where none is.
-        floor: what rounding of larger terms may do to any entry, relative to `largest`.
-        alike: the other blocks whose gradient is the same, bit for bit, for each that has any.
-    """
-
-    blocks: Blocks
-    tolerance: float
-    largest: float
-    limit: float | None = None
-    floor: float = 0.0
-    alike: Mapping[Block, tuple[Block, ...]] = field(default_factory=dict)
-
-    def equal(self, g: Array, p: Array) -> bool:
-        """Whether p, clipped, is g down to rounding."""
-        if self.limit is not None:
-            p = np.clip(p, -self.limit, self.limit)
-        own = self.tolerance * max(np.abs(p).max(), np.abs(g).max())
-        return bool(np.abs(g - p).max() <= max(own, self.floor * self.largest))
-
-    def hopeless(self, g: Array, p: Array, scale: float) -> bool:
-        """Whether scale · p, the least-squares fit, is too far from g to be worth comparing.
-
-        ‖g − αp‖² = ‖g‖² − α p·g for the α that minimises it.
-        """
-        if self.limit is not None:
-            return False
-        square = float((g * g).sum())
-        rounding = HOPELESS_REST * square + g.size * (self.tolerance * self.largest) ** 2
-        return square - scale * float((g * p).sum()) > rounding
-
-    def idle(self, array: Array) -> bool:
-        """Whether an array holds nothing but rounding."""
-        return bool(np.abs(array).max() <= self.floor * self.largest)
-
-    def free(self, g: Array) -> Array | slice:
-        """The entries that are not clipped."""
-        return slice(None) if self.limit is None else np.abs(g) < self.limit * (1 - CLIPPED_WITHIN)
-
-
 def fit_all(
     model: Model, mutant: Blocks, seen: TestedGradient, which: Iterable[Block] | None = None
 ) -> dict[Block, Fit | None]:
@@ -124,7 +77,7 @@ def exchanged(
     """
     found: dict[Block, Fit | None] = {}
     for block, own in fits.items():
-        if own is None or own.source.gate == block.gate or not seen.idle(mutant[block]):
+        if own is None or own.source.gate == block.gate or not seen.idle(block, mutant[block]):
             continue
         left = fits.get(own.source)
         if left is not None and left.source == own.source and left.scale == 0:
@@ -154,11 +107,13 @@ def fit_single_entries(
     found: dict[Block, Fit | None] = {}
     for block in left:
         decay = 1.0 if model.decays(block) else None
+        w = model.decay * model.blocks[block] if decay else 0.0
         for scale in known:
             for joint in (True, False) if decay else (True,):
                 own = Fit(block, False, scale, decay, joint)
-                if seen.equal(seen.blocks[block], own.apply(model, mutant, block, None)):
-                    found.setdefault(block, own)
+                if seen.equal(block, seen.blocks[block], own.apply(model, mutant, block, None)):
+                    told = seen.tells(block, mutant[block] + joint * w)
+                    found.setdefault(block, own if told else replace(own, scale=None))
     return found
 
 
@@ -177,14 +132,14 @@ def fit(
     if seen.limit is not None and np.sum(np.abs(g) < seen.limit * (1 - CLIPPED_WITHIN)) < 2:
         alike = bool((np.sign(g) == np.sign(own if w is None else own + w)).all())
         return Fit(block, False, None, None if w is None else 1.0) if alike else None
-    if seen.equal(g, own if w is None else own + w):
-        idle = seen.idle(own)
-        return Fit(block, False, None if idle else 1.0, None if w is None else 1.0)
-    if w is not None and seen.idle(own):
+    if seen.equal(block, g, own if w is None else own + w):
+        told = seen.tells(block, own)
+        return Fit(block, False, 1.0 if told else None, None if w is None else 1.0)
+    if w is not None and seen.idle(block, own):
         for count in (0.0, 2.0):
-            if seen.equal(g, count * w):
+            if seen.equal(block, g, count * w):
                 return Fit(block, False, None, count)
-        if g.shape == w.T.shape and seen.equal(g, w.T):
+        if g.shape == w.T.shape and seen.equal(block, g, w.T):
             return Fit(block, True, None, 1.0, with_term=True)
     for source, transposed, p in sources(mutant, block, moved, seen.alike.get(block, ())):
         turned = w is not None and transposed
@@ -192,10 +147,11 @@ def fit(
             scale = _factor(seen, g - offset, slope)
             if scale is None or (scale == 0 and source != block):
                 continue
-            if seen.hopeless(g - offset, slope, scale):
+            if seen.hopeless(block, g - offset, slope, scale):
                 continue
-            if seen.equal(g, scale * slope + offset):
-                return Fit(source, transposed, scale, times, not offset.any(), with_term)
+            if seen.equal(block, g, scale * slope + offset):
+                known = scale if seen.tells(block, slope) else None
+                return Fit(source, transposed, known, times, not offset.any(), with_term)
     return None
 
 

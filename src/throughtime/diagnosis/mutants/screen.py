@@ -10,7 +10,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.model import Block, Blocks
-from throughtime.diagnosis.mutants.postprocessing import TestedGradient
+from throughtime.diagnosis.mutants.tested import TestedGradient
 from throughtime.diagnosis.tolerances import HOPELESS_REST
 
 
@@ -27,7 +27,7 @@ class Screen:
         self.always: set[Block] = set()
         for block, g in seen.blocks.items():
             clipped = seen.limit is not None
-            if clipped or g.size < 2 or seen.idle(g):
+            if clipped or g.size < 2 or seen.idle(block, g):
                 self.always.add(block)  # whatever is parallel to it, or nothing, tells nothing
             groups.setdefault(g.shape, []).append(block)
         self.groups = []
@@ -37,8 +37,8 @@ class Screen:
                 continue
             rows = np.array([seen.blocks[block].ravel() for block in told])
             squares = (rows * rows).sum(axis=1)
-            least = max(seen.tolerance, seen.floor) * seen.largest
-            rest = HOPELESS_REST + rows.shape[1] * least**2 / squares
+            far = np.array([seen.far(block) for block in told])
+            rest = HOPELESS_REST + rows.shape[1] * far**2 / squares
             self.groups.append((shape, blocks, told, rows / np.sqrt(squares)[:, None], 1 - rest))
 
     def __call__(self, mutant: Blocks) -> set[Block]:

@@ -17,7 +17,7 @@ from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.mutants.interventions import SHARED_PLACES, Mutation
 from throughtime.diagnosis.mutants.model import HEAD, Block, Model
 from throughtime.diagnosis.mutants.mutations import mutations
-from throughtime.diagnosis.mutants.postprocessing import TestedGradient
+from throughtime.diagnosis.mutants.tested import TestedGradient
 from throughtime.diagnosis.mutants.trial import Attempt, Trial
 from throughtime.diagnosis.tolerances import (
     CHANCE_ENTRIES,
@@ -68,6 +68,10 @@ def passes(model: Model) -> int:
         work += STEP_OVERHEAD * EQUATIONS_OVERHEAD * model.steps * len(model.directed_layers)
     each = sum(m.everywhere or not FAULTS[m.fault].systematic for m in mutations(model))
     return max(min(MOST_PASSES, int(WORK_OF_A_SEARCH / work)), each + LEAST_PASSES)
+
+
+# Where several mutations act one after the other: what is carried back has two parts in an LSTM.
+IN_TURN = SHARED_PLACES | {"carried"}
 
 
 class MutantSearch:
@@ -222,7 +226,7 @@ class MutantSearch:
     ) -> Iterator[Mutation]:
         """The mutations worth adding to a set, in which no fault may stand twice at one place."""
         taken = {(c.fault, c.layer, c.direction) for c in start}
-        places = {place for c in start for place in c.places} - SHARED_PLACES
+        places = {place for c in start for place in c.places} - IN_TURN
         for one in (*self.rest, *self.edits) if among is None else among:
             own = (one.fault, one.layer, one.direction)
             if own not in taken and not one.places & places:
@@ -298,7 +302,7 @@ class MutantSearch:
 def _together(one: Mutation, other: Mutation) -> bool:
     """Whether both can be put in at once without one hiding the other."""
     same = one.fault == other.fault and (one.layer, one.direction) == (other.layer, other.direction)
-    return not same and not one.places & other.places - SHARED_PLACES - {"carried"}
+    return not same and not one.places & other.places - IN_TURN
 
 
 def _by_rank(ranked: list[Mutation]) -> Iterator[tuple[Mutation, Mutation]]:

@@ -27,7 +27,6 @@ from throughtime.diagnosis.mutants.model import (
 from throughtime.diagnosis.mutants.postprocessing import (
     Fit,
     FoundFault,
-    TestedGradient,
     exchanged,
     finishing,
     fit,
@@ -37,6 +36,7 @@ from throughtime.diagnosis.mutants.postprocessing import (
     tensor_of,
 )
 from throughtime.diagnosis.mutants.screen import Screen
+from throughtime.diagnosis.mutants.tested import TestedGradient
 from throughtime.diagnosis.tolerances import KNOWN_SCALE, PARALLEL_BIASES
 from throughtime.gradcheck import Budget
 
@@ -133,9 +133,9 @@ class Trial:
         return replace(attempt, fits=fits, found=self._finishing(fits, attempt.penalty))
 
     def explained(self, attempt: Attempt) -> frozenset[Block]:
-        """The blocks that an attempt explains, without those that are 0 or clipped."""
+        """The blocks that an attempt explains, without what is 0, clipped, or tells nothing."""
         told = (b for b, own in attempt.fits.items() if own is not None and own.scale)
-        return frozenset(told)
+        return frozenset(block for block in told if self.seen.tells(block, self.seen.blocks[block]))
 
     def promising(self, *mutations: Mutation) -> bool:
         """Tells cheaply whether every directed layer has a bias parallel to one of the mutant's.
@@ -198,8 +198,9 @@ class Trial:
             layer, direction = directed
             found[directed] = {}
             for kind in "bWU":
-                own = [self.seen.blocks.get(Block(layer, kind, gate, direction)) for gate in gates]
-                there = [g.ravel() for g in own if g is not None and not self.seen.idle(g)]
+                every = [Block(layer, kind, gate, direction) for gate in gates]
+                own = [(block, self.seen.blocks.get(block)) for block in every]
+                there = [g.ravel() for b, g in own if g is not None and not self.seen.idle(b, g)]
                 known = len(there) == len(gates) and there[0].size > 1
                 rows = np.array(there) if known else None
                 norms = None if rows is None else np.linalg.norm(rows, axis=1, keepdims=True)

@@ -364,7 +364,7 @@ def test_where_no_output_layer_is_known_it_is_asked_for():
     for head, asked in (("V", False), (None, True)):
         vars(study)["roles"] = Roles(head)
         notes = unknown(["U"], study, beside=False, modelled=False)
-        assert ("with `head=` where the output layer is no parameter" in notes[-1]) == asked
+        assert ("with `head=` where the output layer is no parameter" in " ".join(notes)) == asked
 
 
 def test_no_known_fault_is_said_only_where_all_was_tried():
@@ -379,6 +379,20 @@ def test_no_known_fault_is_said_only_where_all_was_tried():
     start = "Besides what is named below, it is unknown why U differs: "
     assert notes[0] == start + "nothing tried explains it."
     assert "give `at_length=`" in notes[1]
+
+
+def test_what_would_tell_can_be_pasted_in_one_line():
+    own = replace(target_of(Leaky), at_length=None, steps=None)
+    notes = unknown(["U"], Study(own, {}, Budget(9)), beside=False, modelled=False)
+    line = notes[-1].split("`")[3]
+    known = {"tt": tt, "T": 4, "inputs": np.ones((5, 2)), "targets": np.zeros(5, int)}
+    known |= {"make_target": lambda inputs, targets: len(inputs)}
+    pasted = eval(f"dict({line})", known)
+    assert set(pasted) == {"steps", "at_length", "layout"}
+    assert (pasted["steps"], pasted["at_length"](3)) == (4, 3)
+    told = unknown(["U"], Study(replace(own, steps=4), {}, Budget(9)), beside=False, modelled=True)
+    assert "steps=T" not in told[-1]
+    assert "layout=" not in told[-1]
 
 
 def test_numbers_alone_do_not_ask_for_what_they_cannot_have():

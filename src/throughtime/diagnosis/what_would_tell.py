@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from throughtime.diagnosis.experiments import Study
+from throughtime.gradcheck import Target
 
 ONE_LENGTH = (
     "Only one length can be run. Faults that show in how the gradient changes with T were "
@@ -29,6 +30,11 @@ NO_HEAD = (
     "with `head=` where the output layer is no parameter, as none of your arrays seems to be it"
 )
 NOT_RECOGNISED = "Your losses alone, at T = 1, 2, …, did not tell which network it is."
+# What can be pasted into the call that makes a target of Python functions.
+PASTE = "In one line, to be pasted into `tt.Target(…)`: `{line}`{made}."
+MADE = ", where `make_target(inputs, targets)` stands for what makes this target of its data"
+LENGTHS = "at_length=lambda T: make_target(inputs[:T], targets[:T])"
+LAYOUT = "layout=tt.layouts.guess(inputs, targets)"
 NUMBERS_ALONE = (
     "Numbers alone show only factors, rearrangements and the like: `tt.check` on the code "
     "that computes them would look further."
@@ -75,6 +81,18 @@ def _untried(study: Study, modelled: bool) -> list[str]:
         roles = vars(study).get("roles")  # if they were asked for
         beside = [NO_HEAD] if roles is not None and roles.head is None else []
         found.append(f"{NO_LAYOUT}, {', and '.join([*beside, STATES])}.")
+    found += _to_paste(target, modelled)
     if study.budget.over:
         found.append(BUDGET)
     return found
+
+
+def _to_paste(target: Target, modelled: bool) -> list[str]:
+    """A line with the arguments that a target of Python functions lacks; empty if it has all."""
+    if target.length_hint != Target.length_hint:
+        return []  # of a library or a program
+    lengths = target.at_length is None and target.steps != 1
+    parts = ["steps=T"] if target.steps is None else []
+    parts += [LENGTHS] if lengths else []
+    parts += [LAYOUT] if not modelled and target.layout is None else []
+    return [PASTE.format(line=", ".join(parts), made=MADE if lengths else "")] if parts else []

@@ -208,6 +208,10 @@ class Slices:
                     waiting += [read for read in names_read(node) if self.is_own(read)]
         return found
 
+    def is_set(self, name: str) -> bool:
+        """Whether some statement sets a name."""
+        return any(name in names_set(node) for node in self.statements)
+
     def is_loaded(self, name: str) -> bool:
         """Whether some statement sets a name, and all that do reach out of the program.
 

@@ -22,12 +22,15 @@ from typing import Any
 import numpy as np
 
 from throughtime.gradcheck import CheckError
+from throughtime.source.meanings import SIZE_KINDS, STEPS, VALUES, size_kind
 from throughtime.source.older import compiled, is_python_2
+from throughtime.source.slices import names_set
 from throughtime.source.text import read_source
-from throughtime.source.vintage import builtins_of_users, old_names
+from throughtime.source.vintage import StandIn, builtins_of_users, old_names
 
 PACKAGE = Path(__file__).parents[1]
 
+IMPORTS = (ast.Import, ast.ImportFrom)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 HIGHEST = 3  # folders above the file's own in which its packages are looked for
 LONGEST_MESSAGE = 1000  # characters of an exception's that are quoted
@@ -215,7 +218,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         space["__builtins__"] = builtins_of_users(old=old)
         space.update(self._names)
         if path != self._main_path:
-            exec(compiled(tree, str(path), old=old), space)
+            _run_beside(tree, path, space, old=old)
             return
         for node in tree.body:
             self._run_one(node, str(path), space)
@@ -237,6 +240,43 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def _text(self, path: Path) -> str:
         return self._texts[path] if path in self._texts else read_source(path).text
+
+
+def _run_beside(tree: ast.Module, path: Path, space: dict[str, Any], *, old: bool) -> None:
+    """Runs a file that the user's imports; beside definitions, a statement that fails is left out.
+
+    What reads data that are not there, or asks the network for them, must not hide the functions
+    of its file. Sizes that it would set are as small as others; the rest is a stand-in.
+    """
+    rest = list(tree.body)
+    while rest:
+        try:
+            exec(compiled(ast.Module(rest, []), str(path), old=old), space)
+            return
+        except (Exception, SystemExit) as problem:
+            failed = _statement_of(problem, path, rest)
+            if failed is None or not any(isinstance(n, DEFINITIONS) for n in tree.body):
+                raise
+            for name in names_set(rest[failed]):
+                space.setdefault(name, _size(name) or StandIn(name))
+            rest = rest[failed + 1 :]
+
+
+def _size(name: str) -> int:
+    """A small size, where a name is that of one; else 0."""
+    kind = size_kind(name)
+    if kind == "steps" or kind not in SIZE_KINDS:
+        return STEPS if kind == "steps" else 0
+    return int(VALUES[kind][0])
+
+
+def _statement_of(problem: BaseException, path: Path, body: list[ast.stmt]) -> int | None:
+    """The statement at the top of a file in which something was raised."""
+    for frame, line in traceback.walk_tb(problem.__traceback__):
+        if frame.f_code.co_filename == str(path) and frame.f_code.co_name == "<module>":
+            inside = [n for n, s in enumerate(body) if s.lineno <= line <= (s.end_lineno or line)]
+            return inside[0] if inside else None
+    return None
 
 
 def _is_installed(name: str) -> bool:
@@ -317,8 +357,7 @@ def set_random_states(states: tuple[Any, Any]) -> None:
 
 def _is_run(node: ast.stmt, lines: frozenset[int]) -> bool:
     """Whether a statement at the top of a file is run: what defines, and what the recipe names."""
-    imports = (ast.Import, ast.ImportFrom)
-    return isinstance(node, (*imports, *DEFINITIONS)) or node.lineno in lines
+    return isinstance(node, (*IMPORTS, *DEFINITIONS)) or node.lineno in lines
 
 
 def _is_data(name: str, value: object) -> bool:

@@ -473,8 +473,7 @@ def _pairs(
                if g in returned and g.leaf in reading.moved}  # fmt: skip
     if stepped and len(stepped) == len(found):
         return stepped, True
-    found = {n: (p, g) for n, (p, g) in found.items()
-             if g.raw is not p.raw and bench.value(g.text) is not bench.value(p.text)}  # fmt: skip
+    found = {n: (p, g) for n, (p, g) in found.items() if g.raw is not p.raw}
     # What the run itself changes is a state kept among the parameters, unless all of them change.
     states = {place.text for place in changed}
     kept = {n: (p, g) for n, (p, g) in found.items() if p.text not in states}

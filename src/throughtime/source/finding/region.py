@@ -136,10 +136,19 @@ class RegionSearch:
         return names | {n for n in called if self.slices.is_own(n)}
 
     def _away(self, needed: set[str]) -> set[str]:
-        """Names of data that only what reaches out of the program sets: they are drawn."""
+        """Names of data that are drawn: only what reaches out of the program sets them.
+
+        Or nothing does, as for arguments of a function that is not called in the file, while what
+        the step needs is taken from them: `for x, y in zip(xs, ys)`.
+        """
         wanted = self.slices.closure(needed)
         there = {n for node in self._statements(wanted, set()) for n in names_set(_node(node))}
-        away = {n for n in wanted - there if _is_drawn(n) and self.slices.is_loaded(n)}
+        away = {
+            n
+            for n in wanted - there
+            if _is_drawn(n)
+            and (self.slices.is_loaded(n) or not (n in needed or self.slices.is_set(n)))
+        }
         return away - self.sets
 
     def _statements(self, needed: set[str], drawn: set[str]) -> list[str]:

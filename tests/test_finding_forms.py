@@ -504,3 +504,78 @@ def test_the_data_of_a_method_that_is_not_called_are_drawn(write):
     assert verdict(found) == "agree"
     wrong = find(write(IN_A_METHOD.replace("self.back_weight.T @ dz", "self.back_weight @ dz")))
     assert verdict(wrong) == "disagree"
+
+
+# Two of them in one script, of which it uses the second.
+TWO = (
+    OF_SYMBOLS.replace("from data import hot, vocab_size", "vocab_size = 30")
+    .replace("np.array(hot(inputs[t], vocab_size))", "np.eye(vocab_size)[:, [inputs[t]]]")
+    .partition("class Net")[0]
+)
+TWO += """
+hidden_size = 20
+Wx = np.random.randn(hidden_size, vocab_size)
+Wh = np.random.randn(hidden_size, hidden_size)
+Wy = np.random.randn(vocab_size, hidden_size)
+""" + "".join(
+    f"""
+def {name}(inputs, targets, hprev):
+    xs, hs, ps, loss = {{}}, {{-1: hprev}}, {{}}, 0.0
+    for t in range(len(inputs)):
+        xs[t] = np.eye(vocab_size)[:, [inputs[t]]]
+        hs[t] = np.tanh(Wx @ xs[t] + Wh @ hs[t - 1])
+        ps[t] = np.exp(Wy @ hs[t])
+        ps[t] /= ps[t].sum()
+        loss -= np.log(ps[t][targets[t], 0])
+    dWx, dWh, dWy = np.zeros_like(Wx), np.zeros_like(Wh), np.zeros_like(Wy)
+    carried = np.zeros_like(hprev)
+    for t in reversed(range(len(inputs))):
+        dy = ps[t].copy()
+        dy[targets[t]] -= 1
+        dWy += dy @ hs[t].T
+        dz = (Wy.T @ dy + {carried}) * (1 - hs[t] ** 2)
+        dWx += dz @ xs[t].T
+        dWh += dz @ hs[t - 1].T
+        carried = Wh.T @ dz
+    return loss, dWx, dWh, dWy
+"""
+    for name, carried in (("lossFun", "carried"), ("loss_", "0"))
+)
+TRAINED = """
+while True:
+    loss, dWx, dWh, dWy = loss_([1, 2], [2, 3], np.zeros((hidden_size, 1)))
+    Wx -= 0.1 * dWx
+"""
+
+
+def test_of_two_functions_the_one_that_is_used_comes_first(write):
+    assert find(write(TWO)).name == "lossFun"
+    found = find(write(TWO + TRAINED))
+    assert (found.name, verdict(found)) == ("loss_", "disagree")
+    assert "lossFun" in found.others
+
+
+def test_a_folder_beside_the_file_s_own_is_a_package_without_a_file_of_its_own(write):
+    write(ASKS.partition("text =")[0], "parts/symbols.py")
+    write("", "models/other.py")
+    text = OF_SYMBOLS.replace("from data import hot, vocab_size", "from parts.symbols import hot")
+    found = find(write(text.replace("\nclass", "\nvocab_size = 30\n\nclass"), "models/net.py"))
+    assert verdict(found) == "agree"
+
+
+def test_a_state_that_an_object_keeps_is_none_of_its_parameters(write):
+    text = IN_A_METHOD.replace(
+        "        self.learn_rate = learn_rate\n",
+        """
+        self.learn_rate = learn_rate
+        self.output_state = np.zeros((hidden_nodes, 1))
+""",
+    ).replace("{0: np.zeros((self.back_weight.shape[0], 1))}", "{0: self.output_state}")
+    text = text.replace(
+        "            d = self.back_weight.T @ dz\n",
+        """
+            d = self.back_weight.T @ dz
+        self.output_state = states[len(input_layer)]
+""",
+    )
+    assert set(find(write(text)).recipe.parameters) == {"weight1", "weight2", "back_weight"}

@@ -184,8 +184,8 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return True
         if (root / name / "__init__.py").is_file():
             return True
-        beside = n <= HIGHEST_BESIDE and (root / f"{name}.py").is_file()
-        return beside and not _is_installed(name)
+        beside = (root / f"{name}.py").is_file() or any((root / name).glob("*.py"))
+        return n <= HIGHEST_BESIDE and beside and not _is_installed(name)
 
     def _spec(
         self, name: str, file: Path | None, folder: Path | None

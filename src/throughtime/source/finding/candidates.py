@@ -6,14 +6,15 @@ import ast
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from throughtime.source.meanings import BACKWARD, CELL, DERIVATIVE, FORWARD, LOSS, role
-from throughtime.source.slices import Slices
+from throughtime.source.slices import Slices, names_read
 
 Function = ast.FunctionDef
 BOTH = re.compile("loss|cost|forward|fwd", re.I)  # in the name of both passes in one
 WRAPPERS = {"array", "asarray", "stack", "vstack", "hstack", "concatenate", "list", "tuple"}
+USED = 0.01  # of how likely each is, by which functions that a script uses differ among themselves
 FIRST_WORDS = ("back", "bptt", "bprop", "grad", "lossf", "costf")
 
 
@@ -60,7 +61,7 @@ def candidates(tree: ast.Module, slices: Slices) -> list[Candidate]:
             slices.definitions[name] = classes[name]
     every = {**slices.classes, **classes}
     found = [c for node in classes.values() for c in _of_class(node, every, losses)]
-    found += _of_functions(functions, losses)
+    found += _used_first(list(_of_functions(functions, losses)), slices)
     return sorted(found, key=lambda candidate: -candidate.likely)
 
 
@@ -238,6 +239,20 @@ def _is_abstract(function: Function) -> bool:
         or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
         for part in function.body
     )
+
+
+def _used_first(found: list[Candidate], slices: Slices) -> list[Candidate]:
+    """Candidates with those that the file's script uses no less likely than others beside them."""
+    waiting, used = [n for node in slices.statements for n in names_read(node)], set()
+    while waiting:
+        name = waiting.pop()
+        if name not in used:
+            used.add(name)
+            waiting += names_read(slices.definitions[name]) if name in slices.definitions else []
+    best = max((c.likely for c in found), default=0.0)
+    return [
+        replace(c, likely=best + USED * c.likely) if c.backward.name in used else c for c in found
+    ]
 
 
 def _runs_all(backward: Function, forward: Function) -> bool:

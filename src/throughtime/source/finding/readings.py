@@ -39,6 +39,7 @@ STATE = "0.3 * draw.standard_normal("  # an initial state, and …
 AT_REST = "0.0 * draw.standard_normal("  # … one of 0
 STATE_NAME = re.compile(r"^_*(prev|last)?_?(h|c|s|state|hidden)s?_?(prev|last|state|t|0)?_*$", re.I)
 OF_STATE = re.compile(r"^_*(b|bias)_", re.I)  # `b_hidden` is the bias of the hidden units
+STATE_END = re.compile(r"(^|_)states?$", re.I)  # as in `output_state`, which is no prediction
 SUMMED = 1e-9  # relative: a sum in another order differs by 1e-15, a recurrence by its whole effect
 ROUNDINGS = 100  # by which such a sum may differ: more than SUMMED in float32 alone
 SLOPE_STEP = 1e-4  # of a parameter's move of order 1: the error of a central difference is 1e-8
@@ -339,7 +340,8 @@ def _is_state(place: HeldArray) -> bool:
     thin = len(shape) < 2 or min(shape) == 1
     if OF_STATE.match(place.leaf):
         return False
-    return bool(STATE_NAME.match(place.leaf)) or (role(place.leaf) == "state" and thin)
+    state = role(place.leaf) == "state" or bool(STATE_END.search(place.leaf.strip("_")))
+    return bool(STATE_NAME.match(place.leaf)) or (state and thin)
 
 
 def _right_at_one(

@@ -389,14 +389,12 @@ class ReadingSearch(Models):
         beside = "prediction" not in kinds.values() and (
             len(aims) > 1 or "upstream" in kinds.values()
         )
-        # What the forward pass returned, passed on in its order, is what it returned.
+        # What the forward pass returned, beside a `d` that is desired, is what it returned.
         passed = [n for n in every if str(pool.named.get(n, "")).startswith("out")]
-        if function is self.candidate.backward and len(passed) >= FEWEST_PASSED_ON:
+        desired = [n for n in every if n in DESIRED and n not in pool.named]
+        if desired and len(passed) >= FEWEST_PASSED_ON and set(aims) <= set(passed):
             self._sited |= {(function.name, n) for n in passed}
-            left = [n for n in aims if n not in passed]
-            aim = next((n for n in every if n in DESIRED and n not in pool.named), "")
-            if aim and not left:
-                pool = replace(pool, meant={**pool.meant, aim: "target"})
+            pool = replace(pool, meant={**pool.meant, desired[0]: "target"})
         drop = {
             name
             for name in aims

@@ -408,6 +408,12 @@ def test_every_way_adds_up_to_the_sum_but_for_its_rounding(added, format, shown,
         assert found.shape == ((30,) if added == "terms per step" else (30, 4))
 
 
+def test_an_infinite_term_makes_an_infinite_sum_of_millionths():
+    terms = np.array([[0.25, np.inf]])
+    assert Sum("", "micro-units", "").add(terms, whole=True) == np.inf
+    assert Sum("", "micro-units", "").add(terms[:, :1], whole=True) == 0.25
+
+
 def test_the_coarsest_rounding_decides():
     exact = 1234.5678
     assert Sum("", "np.sum", "").roundoff(exact, 9, "float32") == 2.0**-24

@@ -185,7 +185,9 @@ def _pairwise(terms: Array) -> Any:
 
 
 def _micro_units(terms: Array) -> float:
-    """Whole millionths, added up as integers."""
+    """Whole millionths, added up as integers; there are none of an infinite term."""
+    if not np.isfinite(terms).all():
+        return float(np.sum(terms, dtype=np.float64))
     return sum(round(float(e) * 1e6) for e in terms.ravel()) / 1e6
 
 

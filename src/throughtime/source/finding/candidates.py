@@ -191,6 +191,8 @@ def _of_class(
     forwards.sort(
         key=lambda f: (re_cell(f.name), "forward" not in f.name.lower(), f.name.startswith("_"))
     )
+    # What another runs in its loop is a single step, whatever it is called.
+    forwards = [f for f in forwards if not any(_runs_in_loop(other, f) for other in forwards)]
     backwards = [f for f in own.values() if is_backward(f) and f not in forwards[:1]]
     backwards.sort(key=lambda f: -_likely(node.name, f, None, 0))
     inner = [("net.", f) for f in own.values() if is_loss(f)]
@@ -253,6 +255,18 @@ def _used_first(found: list[Candidate], slices: Slices) -> list[Candidate]:
     return [
         replace(c, likely=best + USED * c.likely) if c.backward.name in used else c for c in found
     ]
+
+
+def _runs_in_loop(function: Function, other: Function) -> bool:
+    """Whether a method calls another one of the same object in a loop over its own argument."""
+    given = set(arguments(function, method=True)[0])
+    for loop in ast.walk(function):
+        if not isinstance(loop, ast.For) or not given & names_read(loop.iter):
+            continue
+        calls = [part.func for part in ast.walk(loop) if isinstance(part, ast.Call)]
+        if other is not function and f"self.{other.name}" in map(ast.unparse, calls):
+            return True
+    return False
 
 
 def _runs_all(backward: Function, forward: Function) -> bool:

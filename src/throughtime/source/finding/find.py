@@ -333,7 +333,7 @@ def found_of(
     if left:
         notes.append(NOT_CHECKED.format(", ".join(left)))
     if kept := [key for key in keep if best.gradients[key].startswith("np.sum(")]:
-        notes.append(f"Kept for each step, and summed here: the gradients of {', '.join(kept)}.")
+        notes.append(f"Kept apart, and summed here: the gradients of {', '.join(kept)}.")
     recipe, more = _usable(recipe, texts, files, reading.longest)
     notes += more
     recipe = _with_sequences(recipe, dict(reading.sequences), texts, files)

@@ -61,6 +61,7 @@ def forms(sizes: Sizes) -> tuple[Form, ...]:
         _floats("T B I", sizes),
         _floats("T 1 I", sizes),
         _floats("I B T", sizes),
+        _floats("B I T", sizes),
         _floats("I T", sizes),
         _integers("B T", sizes),
         _integers("T B", sizes),
@@ -128,6 +129,7 @@ def targets(form: Form, sizes: Sizes, stepwise: bool | None = None) -> list[tupl
             (hot.format(T) + "[..., None]", 0),
             (hot.format(T) + "[:, None]", 0),
             (f"draw.integers({O})", None),
+            (f"draw.integers({O}, size=1).tolist()", None),
             (hot.format("()"), None),
             (hot.format("()") + "[:, None]", None),
             (hot.format("()") + "[None]", None),
@@ -161,7 +163,17 @@ def targets(form: Form, sizes: Sizes, stepwise: bool | None = None) -> list[tupl
                 (f"{hot.format(B)}.T", None),
                 (f"{hot.format(f'({T}, {B})')}.transpose(0, 2, 1)", 0),
             ]
-        if form.time == 2:
+        if form.said == "(B, I, T)":
+            found = [
+                (f"draw.standard_normal(({B}, {O}, 1))", None),
+                (f"draw.standard_normal(({B}, {O}, {T}))", 2),
+                (hot.format(B) + "[..., None]", None),
+                (f"{hot.format(f'({B}, {T})')}.transpose(0, 2, 1)", 2),
+                (f"draw.standard_normal(({B}, {O}))", None),
+                (hot.format(B), None),
+                (f"draw.integers({O}, size={B})", None),
+            ]
+        elif form.time == 2:
             found = [
                 (f"{hot.format(f'({B}, {T})')}.transpose(2, 0, 1)", 2),
                 (f"draw.standard_normal(({O}, {B}, {T}))", 2),

@@ -76,6 +76,15 @@ def _last_step(output: Output, value: Any) -> Output | None:
     return Output(f"{output.text}[-1]", f"{output.raw}[-1]", output.shape[1:], output.ones)
 
 
+def at_last_step(outputs: Sequence[Output]) -> Iterator[Output]:
+    """What outputs in an array, one for each step, end with: targets may be of that alone."""
+    for output in outputs:
+        if len(output.shape) > 1 and output.shape[0] == STEPS:
+            last = Output(f"{output.text}[-1]", f"{output.raw}[-1]", output.shape[1:], output.ones)
+            if last.text not in {other.text for other in outputs}:
+                yield last
+
+
 def _stacked(value: Any, text: str) -> tuple[np.ndarray | None, str]:
     """A value as one array, and the expression for it."""
     array = numbers(value)

@@ -451,7 +451,9 @@ def _pairs(
     for root in reading.roots:
         value = bench.space.get(root) if root.isidentifier() else bench.value(root)
         after += list(places(root, value, tuple(root.split("."))))
-    after += [other for p in after if (other := summed(p, STEPS)) is not None]
+    # Kept for each step, or for each sequence; the two numbers differ.
+    kept_for = [STEPS, *(np.shape(bench.value(name))[axis] for name, axis in reading.sequences)]
+    after += [other for n in kept_for for p in after if (other := summed(p, n)) is not None]
     returned = [p for p in after if "back" in p.text.removeprefix("np.sum(")[:4]]
     named = [p for p in after if p not in returned and is_named_gradient(p)]
     changed = []

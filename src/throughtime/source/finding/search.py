@@ -21,6 +21,7 @@ from throughtime.source.finding.candidates import (
 from throughtime.source.finding.forms import Form, forms, states, targets
 from throughtime.source.finding.losses import (
     Output,
+    at_last_step,
     elements_of,
     hot,
     implicit,
@@ -366,6 +367,10 @@ class ReadingSearch(Models):
             needed, optional = arguments(function, method=self.method)
             every = [*needed, *optional]
             for call in self.slices.calls_of(function.name):
+                spread = any(isinstance(a, ast.Starred) for a in call.args)
+                count = len(call.args) + len(call.keywords)
+                if not spread and not len(needed) <= count <= len(every):
+                    continue  # of another class's method
                 words = dict(zip(every, call.args, strict=False))
                 words |= {k.arg: k.value for k in call.keywords if k.arg}
                 for name, value in words.items():
@@ -439,7 +444,8 @@ class ReadingSearch(Models):
             if self.method and is_scalar(value_of(self.bench, f"net.{attribute}")):
                 yield f"{run}\nloss = net.{attribute}", f"net.{attribute}", False
         if not losses and not own and target:
-            for output in outputs:
+            ends = [] if "y" in dict(reading.steps) else list(at_last_step(outputs))
+            for output in (*outputs, *ends):
                 yield from implicit(output)
 
     def _losses(self, reading: Reading, pool: Pool) -> Iterator[tuple[str, str, bool]]:

@@ -54,11 +54,12 @@ class Region:
 def regions(tree: ast.Module) -> list[Region]:
     """The training steps of a file, the innermost first that hold a whole one."""
     found: list[Region] = []
+    moving = _moving(tree)
     for body, before, place, owner in _loops(tree, tree.body, ()):
         cut = _without_update(body)
         named = set().union(*(names_set(node) for node in cut or body))
         lossy = any(LOSS_NAME.search(n) and not is_gradient(n) for n in named)
-        if _moves_within(cut):
+        if _moves_within(cut) or _trains_within(cut, moving):
             continue  # several training steps, one after another
         if not place.startswith("the loop"):  # a function that makes its own model and data
             first = next((n for n, node in enumerate(cut) if _is_pass(node)), 0)
@@ -336,6 +337,28 @@ def _moves_within(body: Iterable[ast.stmt]) -> bool:
         if isinstance(node, ast.For | ast.While)
         for part in ast.walk(node)
     )
+
+
+def _moving(tree: ast.Module) -> set[str]:
+    """The names of the file's functions and methods that move parameters by a rate."""
+    return {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        and any(isinstance(p, ast.AugAssign | ast.Assign) and _is_update(p) for p in ast.walk(node))
+    }
+
+
+def _trains_within(body: Iterable[ast.stmt], moving: set[str]) -> bool:
+    """Whether a loop among statements runs a forward pass and moves parameters each time."""
+    for node in body:
+        if not isinstance(node, ast.For | ast.While):
+            continue
+        calls = [part.func for part in ast.walk(node) if isinstance(part, ast.Call)]
+        names = [getattr(func, "attr", getattr(func, "id", "")) for func in calls]
+        if any(n in moving for n in names) and any(FORWARD.match(n) for n in names):
+            return True
+    return False
 
 
 def _is_idle(node: ast.stmt) -> bool:

@@ -1,9 +1,11 @@
 """Networks whose data, steps or sizes are kept in ways that no argument's name says."""
 
+import ast
+
 import pytest
 
 import throughtime as tt
-from throughtime.source import Program, find
+from throughtime.source import Program, bench, find, regions
 
 
 @pytest.fixture
@@ -137,3 +139,182 @@ def test_a_loop_beside_a_single_step_is_the_forward_pass(write):
     assert verdict(found) == "agree"
     wrong = find(write(STEPWISE.replace("self.U.T @ delta", "self.U @ delta")))
     assert verdict(wrong) == "disagree"
+
+
+# A cell for each of ten steps; words for settings; sizes that are written out; data that only the
+# training loop reads.
+UNROLLED = """
+import numpy as np
+
+class Cell:
+    def __init__(self, hidden, wide):
+        self.W = np.random.randn(hidden, hidden) / 4
+        self.V = np.random.randn(hidden, wide) / 4
+
+    def step(self, h, x):
+        self.h_in, self.x_in = h, x
+        self.h_out = np.tanh(self.W @ h + self.V @ x)
+
+    def back(self, dh):
+        dz = dh * (1 - self.h_out ** 2)
+        self.dW, self.dV, self.dh_in = dz @ self.h_in.T, dz @ self.x_in.T, self.W.T @ dz
+
+class Model:
+    def __init__(self, X_input, Y_input, optimizer, dropout):
+        self.X_input, self.Y_input = X_input, Y_input
+        assert optimizer in ("SGD", "ADAM") and dropout == "no"
+        self.cells = [Cell(7, 9) for _ in range(10)]
+        self.Wy = np.random.randn(3, 7) / 3
+        self.loss = []
+
+    def forward(self, x_inputs, y_inputs, is_train):
+        y, h = y_inputs.reshape(3, 1), np.zeros((7, 1))
+        for n, x_input in enumerate(x_inputs):
+            self.cells[n].step(h, x_input.reshape(9, 1))
+            h = self.cells[n].h_out
+        self.h, self.error = h, self.Wy @ h - y
+        if is_train == True:
+            self.loss.append(0.5 * np.sum(self.error ** 2))
+
+    def backward(self, x_inputs):
+        self.dWy = self.error @ self.h.T
+        dh = self.Wy.T @ self.error
+        for n in reversed(range(len(x_inputs))):
+            self.cells[n].back(dh)
+            dh = self.cells[n].dh_in
+
+    def start(self):
+        for x, y in zip(self.X_input, self.Y_input):
+            self.forward(x, y, is_train=True)
+            self.backward(x)
+
+if __name__ == "__main__":
+    Model(load("x"), load("y"), optimizer="SGD", dropout="no").start()
+"""
+
+
+def test_settings_and_sizes_that_the_file_writes_out(write):
+    found = find(write(UNROLLED))
+    assert "Model(5, 5, 'SGD', 'no')" in found.recipe.setup
+    assert verdict(found) == "agree"
+    assert any("other numbers of steps" in note.lower() for note in found.notes)  # ten cells
+    assert verdict(find(write(UNROLLED.replace("self.W.T @ dz", "self.W @ dz")))) == "disagree"
+
+
+# One step a call, of which lists are kept; the update is inside, and the loss has no name.
+KEPT = """
+import numpy as np
+
+class Net:
+    def __init__(self, input_dim, output_dim):
+        self.U = np.random.uniform(-0.5, 0.5, size=(input_dim, output_dim))
+        self.W = np.random.uniform(-0.5, 0.5, size=(output_dim, output_dim))
+        self.output_state = np.zeros((1, output_dim))
+        self.output_states = []
+
+    def forward(self, x):
+        self.output_state = np.tanh(x @ self.U + self.output_state @ self.W)
+        self.output_states.append(self.output_state)
+
+    def backward(self, x, y, seq_length, lr):
+        carried, dU, dW = 0, 0, 0
+        for t in reversed(range(seq_length)):
+            error = self.output_states[t] - y[t] + carried
+            dz = error * (1 - self.output_states[t] ** 2)
+            dU = dU + np.outer(x[t], dz)
+            if t:
+                dW = dW + self.output_states[t - 1].T @ dz
+            carried = dz @ self.W.T
+        self.U -= lr * dU
+        self.W -= lr * dW
+"""
+
+
+def test_a_step_that_keeps_its_states_is_run_for_each(write):
+    found = find(write(KEPT))
+    assert "[net.forward(v) for v in x]" in found.recipe.loss
+    assert verdict(found) == "agree"
+    assert verdict(find(write(KEPT.replace("dz @ self.W.T", "dz @ self.W")))) == "disagree"
+
+
+# A loop over sequences, each with an update in a method: an epoch is no training step.
+EPOCH = """
+import numpy as np
+
+class Cell:
+    def __init__(self, n):
+        self.W, self.V, self.o = np.random.randn(n, n), np.random.randn(n), np.random.randn(n)
+
+    def forward(self, x, h):
+        self.h, self.x = h, x
+        return np.tanh(self.W @ h + self.V * x)
+
+    def backward_layer(self, dh, learning_rate):
+        self.W -= learning_rate * np.outer(dh, self.h)
+        self.V -= learning_rate * dh * self.x
+        return self.W.T @ dh
+
+cell, learning_rate = Cell(4), 0.1
+X, Y, losses = np.random.randn(20, 6), np.random.randn(20), []
+for epoch in range(9):
+    loss, h, dh_next, dout, do = 0, np.zeros(4), np.zeros(4), 0, 0
+    for x, y in zip(X, Y):
+        for v in x:
+            h = cell.forward(v, h)
+        dout = cell.o @ h - y
+        loss += dout ** 2
+        dh_next = dout * cell.o
+        for v in x:
+            dh_next = cell.backward_layer(dh_next, learning_rate)
+    losses.append(loss)
+"""
+
+
+def test_an_epoch_of_updates_is_no_training_step():
+    assert "the loop of line 18" not in {region.name for region in regions(ast.parse(EPOCH))}
+
+
+# --- what a refusal says ---
+
+ODD = """
+import numpy as np
+
+class Net:
+    def __init__(self, n_in, n_hidden):
+        self.W = np.random.randn(n_hidden, n_in)
+
+    def forward(self, x, thing):
+        assert thing == "odd", "no such thing"
+        return self.W @ x
+
+    def backward(self, x, dout, mystery):
+        self.dW = dout @ x.T + mystery
+"""
+
+
+def test_a_refusal_says_what_was_tried_and_gives_a_whole_line(write):
+    with pytest.raises(tt.CheckError) as told:
+        find(write(ODD))
+    said = str(told.value)
+    assert "..." not in said
+    assert "Net.forward and Net.backward" in said
+    assert "net.py, line 9: AssertionError: no such thing" in said
+    line = said.split('--with "')[1].split('"')[0]
+    ast.parse(line)
+    assert "net = Net(5, 4)" in line
+
+
+def test_a_doubted_reading_is_a_line_that_can_be_given(write):
+    nonsense = KEPT.replace("dz = error * (1", "dz = 3 - error * (2").replace("- y[t]", "+ 7")
+    with pytest.raises(tt.CheckError, match="it may be misread") as told:
+        find(write(nonsense))
+    assert "..." not in str(told.value)
+    line = str(told.value).split('--with "')[1].split('"')[0]
+    assert verdict(find(write(nonsense), setup=line)) == "disagree"
+
+
+def test_slow_code_counts_as_several_runs(write, monkeypatch):
+    monkeypatch.setattr(bench, "ORDINARY_TRY", 1e-9)
+    tried = bench.Bench(write("a = 1\n"))
+    tried.run("b = 1")
+    assert tried.tries > 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from throughtime.source.older import compiled
 from throughtime.source.user_files import State, UserFiles, as_check_error
 
 LONGEST_IMPORT = 120.0  # seconds; large libraries take many, on a busy machine
+ORDINARY_TRY = 0.05  # seconds, far above what a small network takes; a slower one counts as several
 LONGEST_TRY = 10.0  # seconds; a run of a small network takes thousandths
 
 
@@ -30,6 +32,9 @@ class Bench:
         path: of the file.
         texts: as in `Program`.
         files: what is run instead of the file, as in `Program`.
+
+    `tries` counts the runs, of which searches have so many; a run of slow code counts as several,
+    so that a search of it ends too.
     """
 
     def __init__(
@@ -47,11 +52,14 @@ class Bench:
         Raises:
             CheckError: whatever the user's code raises, in one line.
         """
-        self.tries += 1
-        with self.files.entered(), limited(), np.errstate(all="ignore"), as_check_error():
-            self.files.restore(start or self._start)
-            self.space.update(given)
-            exec(compiled(text, "<tried>", old=self.files.old), self.space)
+        began = time.perf_counter()
+        try:
+            with self.files.entered(), limited(), np.errstate(all="ignore"), as_check_error():
+                self.files.restore(start or self._start)
+                self.space.update(given)
+                exec(compiled(text, "<tried>", old=self.files.old), self.space)
+        finally:
+            self.tries += max(1, round((time.perf_counter() - began) / ORDINARY_TRY))
 
     def runs(self, text: str, failures: list[str]) -> bool:
         """Whether statements run from the start; what they raise is added to the failures."""

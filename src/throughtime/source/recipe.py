@@ -143,7 +143,7 @@ class Program:
 
     def gradient(self) -> dict[str, Array]:
         """The user's gradient where the parameters stand now, each of its parameter's shape."""
-        with self._evaluation(self._gradient):
+        with self._evaluation(self._gradient), as_check_error():  # may not be there at a length
             return {name: self._of_shape(name) for name in self.recipe.gradients}
 
     def entered(self) -> contextlib.AbstractContextManager[None]:

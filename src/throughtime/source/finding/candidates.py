@@ -269,6 +269,24 @@ def _runs_in_loop(function: Function, other: Function) -> bool:
     return False
 
 
+def is_step(forward: Function, backward: Function) -> bool:
+    """Whether a forward pass is a single step, of which the object keeps what comes next.
+
+    So it is where it has no loop, while the backward pass has one, and where it sets some
+    attribute anew that it has read, as `self.state = tanh(x @ W + self.state @ U)`.
+    """
+    loops = (ast.For, ast.While, ast.comprehension)
+    if any(isinstance(p, loops) for p in ast.walk(forward)):
+        return False
+    if not any(isinstance(p, ast.For | ast.While) for p in ast.walk(backward)):
+        return False
+    held: dict[type, set[str]] = {ast.Load: set(), ast.Store: set()}
+    for part in ast.walk(forward):
+        if isinstance(part, ast.Attribute) and type(part.ctx) in held:
+            held[type(part.ctx)].add(ast.unparse(part))
+    return bool(held[ast.Load] & held[ast.Store])
+
+
 def _runs_all(backward: Function, forward: Function) -> bool:
     """Whether a method runs the forward pass itself, and returns the loss beside the gradients."""
     lossy = any(w in name.lower() for name in returned(backward) for w in ("loss", "cost"))

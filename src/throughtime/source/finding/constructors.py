@@ -13,6 +13,7 @@ from throughtime.source.finding.candidates import arguments, is_backward, is_for
 from throughtime.source.meanings import VALUES, size_kind
 from throughtime.source.slices import Slices
 
+QUOTES = "'\""
 DEEPEST_BASE = 4  # classes whose constructors pass what they are given on to the next one's
 MOST_KINDS = 2  # classes that are tried for one argument
 ACTIVATION = re.compile(r"activ|nonlin|act_?f|^act$|squash", re.I)
@@ -37,13 +38,17 @@ def constructors(slices: Slices, name: str, depth: int = 0) -> list[str]:
     given = {**passed[1], **given}
     named = [n for n in passed[0] if n not in needed and n not in given]
     small = [*named, *(n for n, default in given.items() if is_size(n, default))]
+    written = own_literals(slices, name, [*needed, *given])
     choices: list[list[str]] = []
     for argument in [*needed, *small]:
         values = list(VALUES.get(size_kind(argument), UNKNOWN))
         if argument in small and argument not in named:
             values = values[:1]
+        literal = written.get(argument, "")
         if ACTIVATION.search(argument):
-            values = [*_activations(classes), *values]
+            values = [*_activations(classes), *values, *filter(None, [literal])]
+        elif literal and (not size_kind(argument) or literal[0] in QUOTES):
+            values = [literal, *values[:1]]
         inner = _class_named(argument, classes, name)
         if inner and depth < 2:
             kinds = [*_kinds_of(inner, classes), inner]
@@ -57,6 +62,21 @@ def constructors(slices: Slices, name: str, depth: int = 0) -> list[str]:
             for n, (argument, value) in enumerate(zip([*needed, *small], chosen, strict=True))
         ]
         found.append(f"{name}({', '.join(words)})")
+    return found
+
+
+def own_literals(slices: Slices, name: str, every: Sequence[str]) -> dict[str, str]:
+    """What the file's own calls of a class or function write out for its arguments.
+
+    As `optimizer="SGD"` and `is_train=True`; of several calls the first one counts.
+    """
+    found: dict[str, str] = {}
+    for call in slices.calls_of(name):
+        words = dict(zip(every, call.args, strict=False))
+        words |= {k.arg: k.value for k in call.keywords if k.arg}
+        for argument, value in words.items():
+            if isinstance(value, ast.Constant) and isinstance(value.value, str | int | float):
+                found.setdefault(argument, ast.unparse(value))
     return found
 
 

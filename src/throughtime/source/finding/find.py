@@ -16,7 +16,10 @@ from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
 from throughtime.source import older
 from throughtime.source.bench import Bench
+from throughtime.source.child import tell
 from throughtime.source.finding.candidates import Candidate, candidates
+from throughtime.source.finding.forms import Sizes, forms
+from throughtime.source.finding.models import IMPORT
 from throughtime.source.finding.readings import AT_REST, Judged, unchecked
 from throughtime.source.finding.region import RegionSearch
 from throughtime.source.finding.scripts import scripts_beside
@@ -26,6 +29,7 @@ from throughtime.source.finding.suggestions import (
     NO_DEFINITION,
     definitions_said,
     is_autograd,
+    line_of,
     training_steps,
 )
 from throughtime.source.finding.training_steps import (
@@ -48,7 +52,13 @@ OWN_FAULT = re.compile(  # of code that runs with no data whatever
     r"NameError|UnboundLocalError|AttributeError: '(?!int|float|str|list|dict|tuple|NoneType|numpy"
     r"|function|ndarray)\w+' object has no attribute"
 )
+EXAMPLE = (
+    "net = Net(5, 4); x = np.random.randn(6, 5); y = np.random.randn(6, 4); out = net.apply(x); "
+    "loss = 0.5 * np.sum((out - y) ** 2); net.learn(out - y)"
+)  # of a network that is called otherwise
+MOST_SUGGESTED = 1_500  # runs of the user's code for a line that works
 MOST_STEPS = 3  # of a file, looked at for the loss of what is found already
+MOST_TRIES_IN_ALL = 7_500  # runs of the user's code, after which no other candidate is tried
 MOST_CANDIDATES = 6  # that are tried where no name is given
 
 
@@ -114,6 +124,10 @@ def find(
     failures: list[str] = []
     doubtful: list[tuple[Candidate, Judged]] = []
     for candidate in chosen[:MOST_CANDIDATES]:
+        if bench.tries > MOST_TRIES_IN_ALL:
+            failures.append(f"{candidate.name}: not tried, since the others took so long")
+            continue
+        tell(f"looking for its loss and its gradient: trying {candidate.name}")
         search = ReadingSearch(bench, slices, candidate, _made(setup, candidate))
         best = search.best()
         if best is None:
@@ -270,6 +284,7 @@ def _best_region(
     bench = Bench(path, texts)
     failures = []
     for region in loops[:MOST_CANDIDATES]:
+        tell(f"looking for its loss and its gradient: trying {region.name}")
         search = RegionSearch(bench, place.tree, region, place.module)
         best = search.best()
         if best is not None and best.believed:
@@ -433,25 +448,67 @@ def _last(failures: list[str]) -> str:
     return failures[-1] if failures else "no arrays with gradients were found"
 
 
-def _suggested(bench: Bench, tree: ast.Module, candidate: Candidate, slices: Slices) -> str:
-    """A line for `--with` that runs; else one with what stops it."""
-    problem = ""
-    for step in training_steps(slices, candidate):
-        if "..." in step:
-            return f'--with "{step}"'
-        said = ""
-        for region in regions_of_text(tree, step)[:1]:
-            search = RegionSearch(bench, tree, region)
-            if search.best() is not None:
-                return f'--with "{step}"'
-            said = search.failures[-1] if search.failures else ""
-        problem = problem or f'--with "{step}"' + (f" (which stops at {said})" if said else "")
-    return problem
+def _suggested(
+    bench: Bench,
+    tree: ast.Module,
+    candidate: Candidate,
+    slices: Slices,
+    doubted: Judged | None = None,
+) -> str:
+    """A line for `--with` that was tried and works; else the one that goes furthest, and to where.
+
+    What it makes, and the sizes of its data, are those with which the candidate was tried.
+    """
+    if doubted is not None and (line := line_of(doubted.reading)) and _works(bench, tree, line):
+        return f'if that is what you mean, say so, and else say how a step goes: --with "{line}"'
+    search = ReadingSearch(bench, slices, candidate)
+    made, sizes = "", Sizes()
+    for setup, roots in search.models():
+        last = setup.strip().rpartition("\n")[2]
+        made = last if re.match(r"(net|params) = ", last) else ""
+        sizes = search.sizes_for(setup, roots)[0]
+        break
+    furthest, problem = -1, ""
+    first = bench.tries
+    for step in training_steps(slices, candidate, sizes, made):
+        count, said = _goes_on(bench, step)
+        if not said:
+            if _works(bench, tree, step):
+                return f'say how a training step goes: --with "{step}", which was tried'
+            said = "nothing: it runs, but no gradient of its loss was found"
+        if count > furthest:
+            furthest, problem = count, f'"{step}" (which stops at {said})'
+        if bench.tries - first > MOST_SUGGESTED:
+            break
+    return (
+        "none of the training steps that were tried is understood; say how one goes, with your "
+        f"own sizes in a line such as --with {problem}"
+    )
+
+
+def _works(bench: Bench, tree: ast.Module, line: str) -> bool:
+    """Whether a line is read, as it will be where the user gives it."""
+    for region in regions_of_text(tree, line):
+        best = RegionSearch(bench, tree, region).best()
+        if best is not None and best.believed:
+            return True
+    return False
+
+
+def _goes_on(bench: Bench, line: str) -> tuple[int, str]:
+    """How many statements of a line run, and what stops it; "" where all do."""
+    bench.run(f"{IMPORT}\nT = {STEPS}")
+    for count, node in enumerate(ast.parse(line).body):
+        try:
+            bench.go_on(ast.unparse(node))
+        except CheckError as problem:
+            return count, f"`{ast.unparse(node)}`: {problem}"
+    return len(line), ""
 
 
 def _refuse_none(path: Path, tree: ast.Module, name: str) -> None:
     way_out = f"the lines of a training step, {path.name}:120-184, or one of your own, "
-    way_out += '--with "net = ...; loss = ...; ..."'
+    way_out += f'--with "{EXAMPLE}"'
     if name:
         what, actual = f"{path.name}:{name}", "neither"
         way_out = f"leave the name out, and the whole file is searched, or give {way_out}"
@@ -473,15 +530,21 @@ def _refuse_unread(
     slices: Slices,
 ) -> None:
     likely = doubtful[0][0] if doubtful else chosen[0]
-    step = _suggested(bench, tree, likely, slices)
+    step = _suggested(bench, tree, likely, slices, doubtful[0][1] if doubtful else None)
     if doubtful:
         names = ", ".join(c.name for c, _ in doubtful)
         best = doubtful[0][1]
         read = "; ".join(sorted(best.reading.said, key=_place))
         zero = "the gradient is exactly 0" if best.silent else "no tensor of the gradient is right"
         actual = f"one under which {zero}, so that it may be misread: {read}"
-        way_out = f"say how a training step goes: {step}"
-        refuse(f"{path.name}: {names}", "a reading of loss and data", actual, way_out,
+        refuse(f"{path.name}: {names}", "a reading of loss and data", actual, step,
                error=CheckError)  # fmt: skip
-    way_out = f"say how it is made: {step}"
-    refuse(path.name, "a candidate that runs", failures[0], way_out, error=CheckError)
+    tried = f"it was tried with {_passes(likely)} and data in {len(forms(Sizes()))} forms; "
+    refuse(path.name, "a candidate that runs", failures[0], tried + step, error=CheckError)
+
+
+def _passes(candidate: Candidate) -> str:
+    """The functions of a candidate in the order of their calls, in words."""
+    owner = f"{candidate.owner.name}." if candidate.owner is not None else ""
+    passes = [f for f in (candidate.forward, candidate.backward) if f is not None]
+    return " and ".join(f"{owner}{f.name}" for f in passes)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from throughtime.source.meanings import BATCH, HIDDEN, INPUTS, LONGEST, OUTPUTS, SYMBOLS
+from throughtime.source.meanings import BATCH, HIDDEN, INPUTS, LONGEST, OUTPUTS, SYMBOLS, role
 
 MOST_SIZES = 6  # of a network whose arrays do not have those that are asked for
 
@@ -32,6 +33,23 @@ def sizes_of(shapes: Sequence[tuple[int, ...]]) -> list[Sizes]:
     pairs = [(i, o) for i in inputs for o in (*others, i)]
     others_too = [Sizes(i, hidden, o) for i, o in dict.fromkeys(pairs)]
     return [Sizes(), *(sizes for sizes in others_too if sizes != Sizes())][:MOST_SIZES]
+
+
+def written_sizes(function: ast.FunctionDef) -> dict[str, int]:
+    """The sizes of inputs and outputs that a function writes out, as in `x.reshape(50, 1)`."""
+    found: dict[str, int] = {}
+    for part in ast.walk(function):
+        if not isinstance(part, ast.Call) or getattr(part.func, "attr", "") != "reshape":
+            continue
+        of, axes = part.func.value, list(part.args)  # type: ignore[attr-defined]
+        if ast.unparse(of) in ("np", "numpy"):
+            of, axes = axes[0], axes[1:]
+        axes = list(axes[0].elts) if len(axes) == 1 and isinstance(axes[0], ast.Tuple) else axes
+        numbers = [a.value for a in axes if isinstance(a, ast.Constant) and a.value != 1]
+        kind = {"inputs": "inputs", "target": "outputs"}.get(role(getattr(of, "id", "")), "")
+        if kind and len(numbers) == 1 and type(numbers[0]) is int and len(axes) > 1:
+            found.setdefault(kind, numbers[0])
+    return found
 
 
 @dataclass(frozen=True)

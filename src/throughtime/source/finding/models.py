@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
@@ -17,8 +18,8 @@ from throughtime.source.finding.arrays_by_name import (
 )
 from throughtime.source.finding.calls import role_of, sized
 from throughtime.source.finding.candidates import Candidate, Function, arguments, methods, returned
-from throughtime.source.finding.constructors import constructors
-from throughtime.source.finding.forms import Sizes, sizes_of
+from throughtime.source.finding.constructors import QUOTES, constructors, own_literals
+from throughtime.source.finding.forms import Sizes, sizes_of, written_sizes
 from throughtime.source.finding.losses import value_of
 from throughtime.source.finding.rates import rate_of
 from throughtime.source.meanings import BATCH, HIDDEN, INITIALISE, INPUTS, OUTPUTS, STEPS
@@ -87,12 +88,24 @@ class Models:
         for name in looked_up(function):  # whatever it is called
             yield name, "params"
 
+    def _settings(self) -> dict[str, str]:
+        """Arguments that the file's own calls give words, True or False, as `is_train=True`."""
+        found: dict[str, str] = {}
+        for function in self.used:
+            needed, _ = arguments(function, method=self.method)
+            for name, text in own_literals(self.slices, function.name, needed).items():
+                if text in ("True", "False") or text[0] in QUOTES:
+                    found.setdefault(name, text)
+        return found
+
     def role(self, name: str) -> str:
         """What an argument is, by what the file gives for it, or else by its own name."""
         return role_of(name, self.aliases)
 
-    def _sizes(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
+    def sizes_for(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
         """The sizes that data are drawn for: those of the model's arrays, where they differ."""
+        given = [written_sizes(f) for f in (self.candidate.forward, self.candidate.backward) if f]
+        written = {**given[-1], **given[0]}
         ours = bool(re.search(r"^params = (list\()?\{", setup, re.M)) or "(lambda p:" in setup
         own = ours and not self.given_setup  # arrays of the sizes that we ask for
         if own or not self.bench.runs(f"{self._import}\nT = {STEPS}\n{setup}", self.failures):
@@ -102,7 +115,11 @@ class Models:
             for root in roots
             for place in places(root, value_of(self.bench, root), (root,))
         ]
-        return sizes_of(shapes)
+        found = sizes_of(shapes)
+        if written:  # out in the code, whatever the arrays' sizes are
+            own_sizes = [replace(s, **written) for s in found]
+            found = [*own_sizes, *(s for s in found if s not in own_sizes)][: len(found) + 1]
+        return list(dict.fromkeys(found))
 
     def _rate(self, setup: str) -> float:
         """The learning rate of updates: what the user's code has, or what calls are given."""
@@ -125,7 +142,7 @@ class Models:
         """Data as the user's code has them: tensors, where it is written in torch."""
         return f"torch.as_tensor({text})" if self.tensors else text
 
-    def _models(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+    def models(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Statements that make the model, and the expressions under which its arrays are."""
         constants = self._constants(self.globals)
         arrays = tuple(n for n in self.globals)

@@ -14,6 +14,7 @@ from throughtime.source.finding.calls import Call, Pool, calls
 from throughtime.source.finding.candidates import (
     Function,
     arguments,
+    is_step,
     methods,
     returned,
     returned_name,
@@ -41,6 +42,7 @@ from throughtime.source.finding.updates import moved_by
 from throughtime.source.meanings import BATCH, STEPS, role
 
 MOST_TRIES = 2_500  # runs of the user's code for one candidate
+MOST_IN_A_FORM = 4_000  # after which a form of the data that was begun before is left, too
 SAME_FAILURES = 2  # repetitions of one failure, after which what is varied is not its reason
 LONGEST_LETTER = 2  # characters of a name that says little, as `y` and `ys`, unlike `y_true`
 DEEPEST_RETURN = 3  # functions that return what the next one does
@@ -116,14 +118,17 @@ class ReadingSearch(Models):
         return any(np.isin(state, found).all() for state in wanted for found in numbers)
 
     def _readings(self) -> Iterator[Reading]:
-        for setup, roots in self._models():
+        for setup, roots in self.models():
             self.rate = self._rate(setup)
-            for sizes in self._sizes(setup, roots):
+            for sizes in self.sizes_for(setup, roots):
                 self.sizes = sizes
                 for form in self._forms():
                     if self.bench.tries - self._first > MOST_TRIES:
                         return
-                    yield from self._with_data(setup, roots, form)
+                    for reading in self._with_data(setup, roots, form):
+                        yield reading
+                        if self.bench.tries - self._first > MOST_IN_A_FORM:
+                            return
 
     def _forms(self) -> Sequence[Form]:
         return forms(self.sizes)
@@ -180,13 +185,14 @@ class ReadingSearch(Models):
             with_target = _with_target(reading, target, axis)
             pool.roles["target"] = ["y"] if target else []
             enough = 0
-            for call in calls(forward, self.prefix, pool, method=self.method, most=12):
+            for call in self._runs(forward, pool, form):
                 text = f"out = {call.text}"
                 if not self.bench.runs(f"{with_target.begin}\n{text}", self.failures):
                     continue
                 enough += 1
                 out = self.bench.space.get("out")
-                kept = self._kept() if out is None else []
+                nothing = out is None or (isinstance(out, list) and all(v is None for v in out))
+                kept = self._kept() if nothing else []
                 for place in kept or [""]:
                     if place:
                         self.bench.runs(f"{with_target.begin}\n{text}", self.failures)
@@ -197,6 +203,15 @@ class ReadingSearch(Models):
                     yield from self._backwards(ready, form, call, outputs, takes_target)
                 if enough >= ENOUGH_FORWARDS:
                     break
+
+    def _runs(self, forward: Function, pool: Pool, form: Form) -> Iterator[Call]:
+        """The calls of the forward pass: one for each step, where it is a single step."""
+        if self.method and form.time == 0 and is_step(forward, self.candidate.backward):
+            single = replace(pool, roles={**pool.roles, "inputs": ["v"]})
+            for call in calls(forward, self.prefix, single, method=True, most=2):
+                given = {name: "x" if text == "v" else text for name, text in call.given.items()}
+                yield replace(call, text=f"[{call.text} for v in x]", given=given)
+        yield from calls(forward, self.prefix, pool, method=self.method, most=12)
 
     def _kept(self) -> list[str]:
         """Where a forward pass that returns nothing may keep its output, the likelier first."""
@@ -210,7 +225,7 @@ class ReadingSearch(Models):
         return [*named, *longer, *(f"net.{n}" for n in states)][:MOST_KEPT]
 
     def _pool(self, reading: Reading) -> Pool:
-        named = {"T": "T"}
+        named = {"T": "T", **self._settings()}
         roles = {"inputs": ["x"]}
         if self.taken:
             named |= self.taken

@@ -6,22 +6,14 @@ import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from throughtime.source.finding.candidates import Candidate, Function, arguments
-from throughtime.source.finding.constructors import constructors
-from throughtime.source.meanings import BATCH, HIDDEN, INPUTS, STEPS, VALUES, role, size_kind
+from throughtime.source.finding.candidates import Candidate, Function, arguments, is_step, returned
+from throughtime.source.finding.constructors import constructors, own_literals
+from throughtime.source.finding.forms import Sizes
+from throughtime.source.finding.models import IMPORT
+from throughtime.source.finding.readings import Reading
+from throughtime.source.meanings import BATCH, LONGEST, STEPS, VALUES, role, size_kind
 from throughtime.source.slices import Slices
 
-NUMBERS = f"np.random.randn({STEPS}, {INPUTS})"
-CLASSES = f"np.random.randint({INPUTS}, size={STEPS})"
-DATA = (
-    NUMBERS,
-    f"np.random.randn({STEPS}, {INPUTS}, 1)",
-    CLASSES,
-    f"np.random.randn({BATCH}, {STEPS}, {INPUTS})",
-    f"np.random.randn({STEPS}, {BATCH}, {INPUTS})",
-    f"np.random.randn({INPUTS}, {BATCH}, {STEPS})",
-    f"np.random.randn({BATCH}, {STEPS})",
-)
 DRAWN = re.compile(r"\b([xy]) = np\.random\.\w+\([^;]*\)")
 OF_CLASSES = re.compile(r"ind(ex|ices)|idx|ids?$|tokens?|words?|labels?", re.IGNORECASE)
 LOSS = "loss = 0.5 * np.sum((out - y) ** 2)"
@@ -29,18 +21,40 @@ NO_DEFINITION = "no class or function"
 MOST_NAMES = 8  # of a file's definitions that are said
 
 
-def training_steps(slices: Slices, candidate: Candidate | None) -> Iterator[str]:
+def data_of(sizes: Sizes) -> tuple[str, ...]:
+    """Expressions of data, the likelier first."""
+    inputs = sizes.inputs
+    return (
+        f"np.random.randn({STEPS}, {inputs})",
+        f"np.random.randn({STEPS}, {inputs}, 1)",
+        f"np.random.randint({inputs}, size={STEPS})",
+        f"np.random.randn({BATCH}, {STEPS}, {inputs})",
+        f"np.random.randn({STEPS}, {BATCH}, {inputs})",
+        f"np.random.randn({inputs}, {BATCH}, {STEPS})",
+        f"np.random.randn({BATCH}, {inputs}, {STEPS})",
+        f"np.random.randn({BATCH}, {STEPS})",
+        f"np.random.randn({inputs}, 1)",
+        f"np.random.randn({STEPS}, 1, 1)",
+    )
+
+
+def training_steps(
+    slices: Slices, candidate: Candidate, sizes: Sizes | None = None, made: str = ""
+) -> Iterator[str]:
     """Lines that run a candidate as far as it is known, with one form of data after another.
 
-    Where `...` stands for what is not known, there is one.
+    Args:
+        slices, candidate: what is run.
+        sizes: of the data.
+        made: a statement that makes what it needs, where one is known to run.
     """
-    first = training_step(slices, candidate)
+    sizes = sizes or Sizes()
+    first = training_step(slices, candidate, sizes, made)
     yield first
-    if "..." in first:
-        return
     given = re.search(r"; y = (np\.random\.\w+\([^;]*\))", first)
-    for data in DATA:
-        for aim in dict.fromkeys((data, given[1] if given else data, *DATA)):
+    aims = data_of(Sizes(sizes.outputs, sizes.hidden, sizes.outputs))
+    for data in data_of(sizes):
+        for aim in dict.fromkeys((given[1] if given else data, *aims)):
             yield _with_data(first, {"x": data, "y": aim})
 
 
@@ -48,62 +62,123 @@ def _with_data(line: str, forms: Mapping[str, str]) -> str:
     return DRAWN.sub(lambda found: f"{found[1]} = {forms[found[1]]}", line)
 
 
-def training_step(slices: Slices, candidate: Candidate | None) -> str:
-    """The line that runs a candidate as far as it is known; `...` stands for what is not."""
-    if candidate is None:
-        return f"net = ...; x = {NUMBERS}; y = {NUMBERS}; out = ...; loss = ...; ..."
+def training_step(
+    slices: Slices, candidate: Candidate, sizes: Sizes | None = None, made: str = ""
+) -> str:
+    """The line that runs a candidate as far as it is known; arguments are as `training_steps`'."""
+    sizes = sizes or Sizes()
     method = candidate.owner is not None
     prefix = "net." if method else ""
     passes = [f for f in (candidate.forward, candidate.backward) if f is not None]
-    parts = []
-    if candidate.owner is not None:
-        made = constructors(slices, candidate.owner.name)[:1]
-        short = made if made and len(made[0]) < 80 else [f"{candidate.owner.name}(...)"]
-        parts.append(f"net = {short[0]}")
-    elif any(role(name) == "parameters" for f in passes for name in arguments(f, method=False)[0]):
-        parts.append("params = ...")
+    settings = {
+        name: text
+        for f in passes
+        for name, text in own_literals(slices, f.name, arguments(f, method=method)[0]).items()
+        if not size_kind(name)
+    }
+    parts = [made] if made else []
+    if candidate.owner is not None and not made:
+        calls = constructors(slices, candidate.owner.name)[:1]
+        parts.append(f"net = {calls[0] if calls else candidate.owner.name + '()'}")
     names = [n for f in passes for n in arguments(f, method=method)[0]]
+    if not method and not made and any(role(name) == "parameters" for name in names):
+        parts.append(f"params = [np.random.randn({sizes.hidden}, {sizes.inputs})]")
+    wide = {"inputs": sizes.inputs, "target": sizes.outputs}
     parts += [
-        f"{short} = {_data(names, kind)}" for short, kind in (("x", "inputs"), ("y", "target"))
+        f"{short} = {_data(names, kind, wide[kind])}"
+        for short, kind in (("x", "inputs"), ("y", "target"))
     ]
+    if any(role(n) == "rate" for n in names):
+        parts.append("rate = 0.1")
     if any(role(n) == "state" for n in names):
-        parts.append(f"h = np.zeros(({HIDDEN}, 1))")
+        parts.append(f"h = np.zeros(({sizes.hidden}, 1))")
+
+    def called(function: Function, prefix: str, *, first: bool = False) -> str:
+        own = method if function in passes else prefix == "net."
+        return _call(function, prefix, settings, method=own, first=first)
+
     if candidate.forward is not None:
-        parts.append(f"out = {_call(candidate.forward, prefix, method=method, first=True)}")
-        parts.append(_loss(candidate, method))
-        parts.append(_call(candidate.backward, prefix, method=method))
+        given = returned(candidate.forward)
+        if len(given) > 1 and all(name.isidentifier() for name in given) and given[0] not in "xy":
+            call = called(candidate.forward, prefix, first=True)
+            settings |= {name: name for name in given}
+            parts.append(f"{', '.join(given)} = {call}")
+            parts.append(f"out = {next((n for n in given if role(n) == 'prediction'), given[0])}")
+        else:
+            call = called(candidate.forward, prefix, first=True)
+            if is_step(candidate.forward, candidate.backward):
+                single = re.sub(r"\bx\b", "v", call)
+                call = f"[{single} for v in x]"
+            kept = "" if given else _kept(candidate.forward)
+            parts += [call, f"out = np.array({kept})"] if kept else [f"out = {call}"]
+        losses = [(p, f) for p, f in candidate.losses if p == "net." or not method]
+        parts.append(f"loss = {called(losses[0][1], losses[0][0])}" if losses else LOSS)
+        parts.append(called(candidate.backward, prefix))
     else:
-        parts.append(f"loss, *grads = {_call(candidate.backward, prefix, method=method)}")
+        parts.append(f"loss, *grads = {called(candidate.backward, prefix)}")
     return "; ".join(parts)
 
 
-def _loss(candidate: Candidate, method: bool) -> str:
-    for prefix, function in candidate.losses:
-        if prefix == "net." or not method:
-            return f"loss = {_call(function, prefix, method=prefix == 'net.')}"
-    return LOSS
+def line_of(reading: Reading) -> str:
+    """A reading as one line of statements; "" where it has compound ones."""
+    data = reading.data.replace(f"{IMPORT}\n", "").replace("draw.standard_normal(", "0.0 + randn(")
+    data = re.sub(r"0\.0 \+ randn\(\((.*?)\)\)", r"np.random.randn(\1)", data)
+    data = data.replace("0.0 + randn(", "np.random.randn(").replace(str(LONGEST), str(STEPS))
+    data = data.replace("draw.integers(", "np.random.randint(")
+    gradient = re.sub(r"\b0\.1(?=[,)])", "rate", reading.gradient)
+    rate = "" if gradient == reading.gradient else "rate = 0.1"
+    texts = (data, reading.setup, rate, reading.run, reading.loss, gradient)
+    lines = [line for text in texts for line in text.splitlines() if line.strip()]
+    if any(line[0].isspace() or line.endswith(":") for line in lines) or "loss" not in reading.loss:
+        return ""
+    return "; ".join(dict.fromkeys(lines))
 
 
-def _data(names: Sequence[str], kind: str) -> str:
+def _kept(forward: Function) -> str:
+    """Where a forward pass that returns nothing keeps its output, "" where that is not clear."""
+    found = ""
+    for part in ast.walk(forward):
+        place = part
+        if isinstance(part, ast.Call) and getattr(part.func, "attr", "") == "append":
+            place = part.func.value  # type: ignore[attr-defined]
+        elif not (isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store)):
+            continue
+        name = ast.unparse(place)
+        if name.startswith("self.") and role(name[5:]) in ("prediction", "state"):
+            better = role(name[5:]) == "prediction" or place is not part
+            found = name if better or not found else found
+    return re.sub("^self", "net", found)
+
+
+def _data(names: Sequence[str], kind: str, size: int) -> str:
     """Numbers, or classes where an argument of that kind is called so."""
     own = [name for name in names if role(name) == kind]
-    return CLASSES if any(map(OF_CLASSES.search, own)) else NUMBERS
+    if any(map(OF_CLASSES.search, own)):
+        return f"np.random.randint({size}, size={STEPS})"
+    return f"np.random.randn({STEPS}, {size})"
 
 
-def _call(function: Function, prefix: str, *, method: bool, first: bool = False) -> str:
-    words = [_given(name) for name in arguments(function, method=method)[0]]
+def _call(
+    function: Function,
+    prefix: str,
+    settings: Mapping[str, str],
+    *,
+    method: bool,
+    first: bool = False,
+) -> str:
+    words = [settings.get(name) or _given(name) for name in arguments(function, method=method)[0]]
     if first:  # there is no output yet
         words = ["x" if "out" in word else word for word in words]
     return f"{prefix}{function.name}({', '.join(words)})"
 
 
 def _given(name: str) -> str:
-    """What a name means in the line."""
+    """What a name means in the line; the data where it says nothing."""
     kinds = {"inputs": "x", "target": "y", "prediction": "out", "upstream": "out - y",
-             "parameters": "params", "state": "h", "rate": "0.1", "cache": "out[-1]"}  # fmt: skip
+             "parameters": "params", "state": "h", "rate": "rate", "cache": "out[-1]"}  # fmt: skip
     if kind := role(name):
         return kinds[kind]
-    sizes = VALUES.get(size_kind(name), ["..."])[0]
+    sizes = VALUES.get(size_kind(name), ["x"])[0]
     return str(STEPS) if sizes == "T" else sizes
 
 

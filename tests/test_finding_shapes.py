@@ -257,21 +257,23 @@ class Cell:
 cell, learning_rate = Cell(4), 0.1
 X, Y, losses = np.random.randn(20, 6), np.random.randn(20), []
 for epoch in range(9):
-    loss, h, dh_next, dout, do = 0, np.zeros(4), np.zeros(4), 0, 0
-    for x, y in zip(X, Y):
+    loss, h = 0, np.zeros(4)
+    for n in range(len(X)):
+        x, y = X[n], Y[n]
         for v in x:
             h = cell.forward(v, h)
         dout = cell.o @ h - y
         loss += dout ** 2
         dh_next = dout * cell.o
         for v in x:
-            dh_next = cell.backward_layer(dh_next, learning_rate)
+            dh_prev = cell.backward_layer(dh_next, learning_rate)
+            dh_next = dh_prev
     losses.append(loss)
 """
 
 
 def test_an_epoch_of_updates_is_no_training_step():
-    assert "the loop of line 18" not in {region.name for region in regions(ast.parse(EPOCH))}
+    assert "the loop of line 19" not in {region.name for region in regions(ast.parse(EPOCH))}
 
 
 # --- what a refusal says ---

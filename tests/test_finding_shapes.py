@@ -276,6 +276,69 @@ def test_an_epoch_of_updates_is_no_training_step():
     assert "the loop of line 19" not in {region.name for region in regions(ast.parse(EPOCH))}
 
 
+# The loss has no name: its derivative is taken, by a function beside the loss's own.
+UNNAMED = """
+import numpy as np
+
+def mse(y_true, y_pred):
+    return np.mean((y_true - y_pred) ** 2)
+
+def mse_derivative(y_true, y_pred):
+    return 2 * (y_pred - y_true) / np.size(y_true)
+
+class Cell:
+    def __init__(self, n):
+        self.W, self.U, self.o = np.random.randn(n, n), np.random.randn(n), np.random.randn(n)
+        self.dW, self.dU, self.do = np.zeros((n, n)), np.zeros(n), np.zeros(n)
+        self.kept = []
+
+    def forward(self, x, h):
+        self.kept.append((x, h, np.tanh(self.W @ h + self.U * x)))
+        return self.kept[-1][-1]
+
+    def backward_step(self, dh):
+        x, h, new = self.kept.pop()
+        dz = dh * (1 - new ** 2)
+        self.dW += np.outer(dz, h)
+        self.dU += dz * x
+        return self.W.T @ dz
+
+cell, h_train = Cell(4), np.zeros(4)
+X, Y = np.random.randn(20, 6), np.random.randn(20)
+for n in range(len(X)):
+    x_seq, y_true = X[n], Y[n]
+    for v in x_seq:
+        h_train = cell.forward(v, h_train)
+    y_pred = cell.o @ h_train
+    dL_dy = mse_derivative(y_true, y_pred)
+    cell.do += dL_dy * h_train
+    dh_next = dL_dy * cell.o
+    for v in x_seq:
+        dh_prev = cell.backward_step(dh_next)
+        dh_next = dh_prev
+"""
+
+
+def test_a_loss_of_which_only_the_derivative_is_called(write):
+    found = find(write(UNNAMED))
+    assert set(found.recipe.parameters) == {"cell.W", "cell.U", "cell.o"}  # and no state
+    assert verdict(found) == "agree"
+    assert verdict(find(write(UNNAMED.replace("self.W.T @ dz", "self.W @ dz")))) == "disagree"
+
+
+def test_states_that_a_pass_is_given_and_sets_are_no_parameters(write):
+    moved = "back = self.W.T @ dz\n        self.W -= rate * np.outer(dz, h)\n        "
+    moved += "self.U -= rate * dz * x\n        return back"
+    text = UNNAMED.replace("return self.W.T @ dz", moved)
+    text = text.replace("step(self, dh)", "step(self, dh, rate)")
+    text = text.replace("cell, h_train =", "rate, cell, h_train = 0.1,")
+    text = text.replace("step(dh_next)", "step(dh_next, rate)")
+    text = text.replace("self.dW += np.outer(dz, h)", "pass").replace("self.dU += dz * x", "pass")
+    text = text.replace("self.dW, self.dU, self.do = np.zeros((n, n)), np.zeros(n), ", "self.do = ")
+    found = find(write(text))
+    assert {"cell.W", "cell.U"} <= set(found.recipe.parameters) <= {"cell.W", "cell.U", "cell.o"}
+
+
 # --- what a refusal says ---
 
 ODD = """

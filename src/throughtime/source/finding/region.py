@@ -21,7 +21,7 @@ from throughtime.source.finding.rates import rate_of
 from throughtime.source.finding.readings import Judged, Reading, likeliest
 from throughtime.source.finding.search import Alike
 from throughtime.source.finding.training_steps import LOSS_NAME, RUNNING, Region, is_gradient
-from throughtime.source.meanings import HIDDEN, LONGEST, VALUES, role, size_kind
+from throughtime.source.meanings import FORWARD, HIDDEN, LONGEST, VALUES, role, size_kind
 from throughtime.source.pairing import is_users, places
 from throughtime.source.slices import COUNTS, Slices, free_names, names_set
 from throughtime.source.squares import NAME as SQUARES
@@ -250,7 +250,7 @@ class RegionSearch:
             "",
             "",
             self.text,
-            tuple(sorted(needed | self.sets)),
+            tuple(sorted((needed | self.sets) - self._carried())),
             literal=bool(self.region.made) and rate is not None,
             rate=0.1 if rate is None else rate,
         )
@@ -289,6 +289,20 @@ class RegionSearch:
                     said=tuple(filter(None, (where, loss, gradient))),
                     needs_agreement=True,
                 )
+
+    def _carried(self) -> set[str]:
+        """The names that a forward pass is given and sets, `h, c = cell.forward(x, h, c)`: states.
+
+        What the step makes of them is no update of a parameter.
+        """
+        found: set[str] = set()
+        for part in (part for node in self.body for part in ast.walk(node)):
+            if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call):
+                func = part.value.func
+                if FORWARD.match(getattr(func, "attr", getattr(func, "id", ""))):
+                    given = {p.id for p in ast.walk(part.value) if isinstance(p, ast.Name)}
+                    found |= names_set(part) & given
+        return found
 
     def _rate(self, needed: set[str]) -> float | None:
         """The learning rate that the statements use."""

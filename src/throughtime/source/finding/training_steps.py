@@ -19,6 +19,7 @@ from throughtime.source.slices import names_set, reaches_out
 LOSS_NAME = re.compile(
     r"(?i:loss|cost|entropy|err(or)?$|_err|objective|nll|mse|^obj$|criterion)|^_?[LJE]$"
 )
+OF_DERIVATIVE = re.compile(r"^(d|grad|deriv)_|_(d|deriv|derivative|grad|gradient|prime)$", re.I)
 RUNNING = re.compile(
     r"smooth|total|epoch|running|avg|mean|history|list|losses|train|best|old", re.I
 )
@@ -55,8 +56,9 @@ def regions(tree: ast.Module) -> list[Region]:
     """The training steps of a file, the innermost first that hold a whole one."""
     found: list[Region] = []
     moving = _moving(tree)
+    losses = {n.name for n in tree.body if isinstance(n, ast.FunctionDef) and LOSS.match(n.name)}
     for body, before, place, owner in _loops(tree, tree.body, ()):
-        cut = _without_update(body)
+        cut = _with_loss(_without_update(body), losses)
         named = set().union(*(names_set(node) for node in cut or body))
         lossy = any(LOSS_NAME.search(n) and not is_gradient(n) for n in named)
         if _moves_within(cut) or _trains_within(cut, moving):
@@ -325,6 +327,25 @@ def _without_update(body: Sequence[ast.stmt]) -> list[ast.stmt]:
         if not _is_idle(node):
             kept.append(node)
     return kept
+
+
+def _with_loss(body: list[ast.stmt], losses: set[str]) -> list[ast.stmt]:
+    """A step that names no loss, with that whose derivative it takes.
+
+    Beside `d = mse_derivative(y, y_hat)`, where the file has `mse` too, it is `mse(y, y_hat)`.
+    """
+    named = {name for node in body for name in names_set(node)}
+    if any(LOSS_NAME.search(name) and not is_gradient(name) for name in named):
+        return body
+    for n, node in enumerate(body):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            called = getattr(node.value.func, "id", "")
+            loss = OF_DERIVATIVE.sub("", called)
+            if loss != called and loss in losses:
+                arguments_given = ", ".join(map(ast.unparse, node.value.args))
+                (added,) = ast.parse(f"loss = {loss}({arguments_given})").body
+                return [*body[: n + 1], ast.copy_location(added, node), *body[n + 1 :]]
+    return body
 
 
 def _moves_within(body: Iterable[ast.stmt]) -> bool:

@@ -107,7 +107,7 @@ def here(tmp_path, monkeypatch):
             "nonet.py",
             "nonet.py: expected functions or methods named as a forward and a backward pass, or a "
             "training step, got only area; if they have names of another kind, give the lines of a "
-            'training step, nonet.py:120-184, or one of your own, --with "net = ...; …',
+            'training step, nonet.py:120-184, or one of your own, --with "net = Net(5, 4); …',
         ),
         (
             "gru_funcs.py:hello",

@@ -224,7 +224,7 @@ class _GivenSearch(ReadingSearch):
     sequences: tuple[tuple[str, int], ...] = ()
     has_targets = False
 
-    def _models(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+    def models(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "", ("net",)
 
     def _with_data(self, setup: str, roots: tuple[str, ...], form: Form) -> Iterator[Reading]:
@@ -232,7 +232,7 @@ class _GivenSearch(ReadingSearch):
         reading = replace(reading, sequences=self.sequences)
         yield from self._forwards(reading, form)
 
-    def _sizes(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
+    def sizes_for(self, setup: str, roots: tuple[str, ...]) -> list[Sizes]:
         return [Sizes()]
 
     def _forms(self) -> tuple[Form, ...]:

@@ -257,7 +257,7 @@ def test_how_an_object_is_made_can_be_given(write):
         "        self.Whh =", "        q, r, hidden_size = sizes\n        self.Whh ="
     )
     with pytest.raises(
-        tt.CheckError, match="say how one goes, with your own sizes in a line such as --with"
+        tt.CheckError, match="say how one goes, with your own sizes"
     ):
         find(write(text), "RNN")
     found = find(write(text), "RNN", setup="RNN(5, 3, 2)")

@@ -115,7 +115,7 @@ def training_step(
         parts.append(f"loss = {called(losses[0][1], losses[0][0])}" if losses else LOSS)
         parts.append(called(candidate.backward, prefix))
     else:
-        parts.append(f"loss, *grads = {called(candidate.backward, prefix)}")
+        parts.append(f"loss, *grads = {called(candidate.backward, prefix, first=True)}")
     return "; ".join(parts)
 
 

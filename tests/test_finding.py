@@ -256,9 +256,7 @@ def test_how_an_object_is_made_can_be_given(write):
     text = text.replace(
         "        self.Whh =", "        q, r, hidden_size = sizes\n        self.Whh ="
     )
-    with pytest.raises(
-        tt.CheckError, match="say how one goes, with your own sizes"
-    ):
+    with pytest.raises(tt.CheckError, match="say how one goes, with your own sizes"):
         find(write(text), "RNN")
     found = find(write(text), "RNN", setup="RNN(5, 3, 2)")
     assert Program(found.recipe).parameters["Why"].shape == (3, 2)

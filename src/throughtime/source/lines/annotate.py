@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,10 @@ from throughtime.source.edits.unclipped import without_clips
 from throughtime.source.events import Event, Instrumented, Place
 from throughtime.source.lines.first_wrong import WrongValues, WrongValueSearch
 from throughtime.source.lines.line_changes import changes_of, is_right_then
+from throughtime.source.lines.line_finding import LineFinding, Status
 from throughtime.source.lines.matching import SEVERAL, DerivativeMatch, DerivativeReading
+from throughtime.source.lines.overwritten import Overwritten
+from throughtime.source.lines.too_few_steps import ShortLoop, loop_of
 from throughtime.source.lines.truths import PLACE, Truths
 from throughtime.source.probes import ProbeSite
 from throughtime.source.recipe import Program
@@ -31,54 +34,10 @@ from throughtime.source.tolerances import (
     NAMED_FACTOR,
 )
 
-Status = Literal["right", "wrong", "follows", "unknown"]
 CLIPPED = "it is clipped here"
+LAST_PART = ", the part of the last step"
 ONLY_CLIPPED = "it was right before this line, which clips it"
 WORST: tuple[Status, ...] = ("wrong", "follows", "right", "unknown")
-
-
-@dataclass(frozen=True)
-class LineFinding:
-    """What is known of one line of a backward pass.
-
-    Attributes:
-        path, line, last_line: where it is.
-        function: which function it is in.
-        target: what it assigns to, as written.
-        status: "right": what it assigns is the derivative that `meaning` names. "wrong": it is
-            not, and with the true value in its place wrong gradients become right. "follows":
-            wrong because of lines that are; right once they are mended. "unknown": it matches no
-            derivative, and nothing shows whether it should; with `expected`, true values there
-            mend something, but it is made of what is unknown too (`doubtful`).
-        meaning: of a right line, as "∂L/∂c_t"; "" where there is none.
-        expected: of a wrong line, what it should be.
-        noticed: of a wrong line, what its values are instead, and what would make them right.
-        edit: of a wrong line, an expression or statement and what would be right in its place;
-            None where no small change was found.
-        others: further edits with the same values, as with another size of the same number.
-        doubtful: the lines of operands that match no derivative: the fault may be in one of these.
-        mended: the parameters whose gradients become right, or nearer to it, with the true value.
-        order: by which the wrong lines run: the first is where to begin; 0 for others.
-    """
-
-    path: Path
-    line: int
-    last_line: int
-    function: str
-    target: str
-    status: Status
-    meaning: str = ""
-    expected: str = ""
-    noticed: tuple[str, ...] = ()
-    edit: tuple[str, str] | None = None
-    others: tuple[tuple[str, str], ...] = ()
-    doubtful: tuple[int, ...] = ()
-    mended: tuple[str, ...] = ()
-    order: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data, for JSON."""
-        return asdict(self) | {"path": str(self.path)}
 
 
 def annotate(
@@ -141,16 +100,17 @@ def suspected(program: Program) -> list[LineFinding]:
         CheckError: as `annotate`.
     """
     chosen, shown = at_few_steps(program, None)
-    return _looked_at(without_clips(chosen)[0], True).of_faults() if shown else []
+    return _looked_at(without_clips(chosen)[0], True, kept=False).of_faults() if shown else []
 
 
-def _looked_at(program: Program, with_faults: bool) -> _Findings:
+def _looked_at(program: Program, with_faults: bool, kept: bool = True) -> _Findings:
     code = Instrumented(program)
     if not code.probes.sites:
         refuse("the program", "a file with functions", "none", error=CheckError)
     with code.program.entered():  # once for all its evaluations, which are many
         search = WrongValueSearch(code, Truths(code))
-        return _Findings(search, search.faults() if with_faults else [])
+        written = search.restore_kept() if with_faults and kept else []
+        return _Findings(search, search.faults() if with_faults else [], written)
 
 
 def at_few_steps(program: Program, length: int | None) -> tuple[Program, bool]:
@@ -212,9 +172,15 @@ def first_wrong(findings: Sequence[LineFinding]) -> LineFinding | None:
 class _Findings:
     """Puts into words what a search has found."""
 
-    def __init__(self, search: WrongValueSearch, faults: Sequence[WrongValues]) -> None:
-        self.search, self.faults = search, faults
-        self.end = (faults and search.run(search.values_of_all(faults))) or search.start
+    def __init__(
+        self,
+        search: WrongValueSearch,
+        faults: Sequence[WrongValues],
+        kept: Sequence[Overwritten] = (),
+    ) -> None:
+        self.search, self.faults, self.kept = search, faults, kept
+        mended = search.values_of_all(faults)
+        self.end = search.run(mended) if mended else search.start
         self.steps = search.code.program.length
 
     def all(self) -> tuple[LineFinding, ...]:
@@ -280,8 +246,11 @@ class _Findings:
                 if found is not None:
                     by_line[site.path, site.line].append(found)
         for order, fault in enumerate(self.faults, start=1):
-            found = self._of_fault(fault, order)
+            found = self._of_fault(fault, order + bool(self.kept))
             by_line[found.path, found.line].append(found)
+        if self.kept:
+            found = self._of_kept(self.kept[0])
+            by_line[found.path, found.line] = [found]
         return tuple(
             _of_line(by_line[key]) for key in sorted(by_line, key=lambda k: (str(k[0]), k[1]))
         )
@@ -295,9 +264,39 @@ class _Findings:
         if readings:
             return replace(finding, status="right", meaning=self.words(readings[0], len(events)))
         later = self.end.events.get(place, ())
-        if self.faults and later and self.search.meanings.readings(later):
+        if (self.faults or self.kept) and later and self.search.meanings.readings(later):
             return replace(finding, status="follows")
         return finding
+
+    def _of_kept(self, kept: Overwritten) -> LineFinding:
+        """A value that is read where it has been written over; or kept without being copied."""
+        before, after = self.search.start, self.search.run(self.search.kept)
+        names = [n for n, score in after.scores.items() if score > before.scores[n]]
+        parts = self.search.parts
+        mended = tuple(dict.fromkeys(parts[name][0] if name in parts else name for name in names))
+        line = kept.kept.line
+        if kept.but:
+            return replace(
+                _finding(kept.read, "wrong"), mended=mended, order=1,
+                expected=f"{kept.kept.target or kept.kept.text} as in line {line} at that step",
+                noticed=(f"right at all steps but the {kept.but}",),
+            )  # fmt: skip
+        if kept.by is None:
+            others = dict.fromkeys(one.read.text.removesuffix(".T") for one in self.kept)
+            others.pop(kept.read.text.removesuffix(".T"), None)
+            also = (f"the same is true of {_listed(list(others))}",) if others else ()
+            return replace(
+                _finding(kept.read, "wrong"), target=kept.read.text, mended=mended, order=1,
+                expected=f"what line {line} made at that step",
+                noticed=("it is what that made at the last step: each step overwrites it", *also),
+            )  # fmt: skip
+        text = kept.kept.text
+        changed = f"line {kept.by.line} changes its array before line {kept.read.line} reads it"
+        plain = PLACE.fullmatch(text) is not None
+        return replace(
+            _finding(kept.kept, "wrong"), mended=mended, order=1, expected=f"a copy of {text}",
+            noticed=(changed,), edit=(text, f"{text}.copy()") if plain else None,
+        )  # fmt: skip
 
     def _of_fault(self, fault: WrongValues, order: int) -> LineFinding:
         hypothesis = fault.hypothesis
@@ -307,18 +306,57 @@ class _Findings:
         expected = self.words(readings[0], len(events), own=site.path) if readings else ""
         if not expected:
             expected = f"∂L/∂{hypothesis.group.name or hypothesis.pairs[0][1].name}"
+        if (loop := loop_of(self.search, fault)) is not None:
+            return self._of_loop(loop, fault, order)
         changes, words = changes_of(self.search, self.faults, fault)
+        said = [text for text in self._noticed(fault) if text.split("it is ")[-1] != expected]
+        unknown = fault.unknown or (() if changes else self._copied(fault))
         found = replace(
-            _finding(site, "unknown" if fault.unknown else "wrong"),
+            _finding(site, "unknown" if unknown else "wrong"),
             expected=expected,
-            noticed=(*self._noticed(fault), *([words] if words else [])),
+            noticed=(*said, *([words] if words else [])),
             edit=changes[0] if changes else None,
             others=tuple(changes[1:]),
-            doubtful=tuple(sorted({line for e in fault.unknown for line in self._made(e)})),
+            doubtful=tuple(sorted({line for e in unknown for line in self._made(e)})),
             mended=fault.mended,
             order=order,
         )
         return self._of_sum(found, site) if site.kind == "return" else found
+
+    def _of_loop(self, loop: ShortLoop, fault: WrongValues, order: int) -> LineFinding:
+        """A loop that leaves steps out: what it does at the others is right."""
+        site = loop.site
+        return LineFinding(
+            site.path, loop.line, loop.line, site.function, f"`{loop.text}`", "wrong",
+            expected=f"run for {loop.steps} steps", mended=fault.mended, order=order,
+            noticed=(f"it is run for {loop.runs}: {loop.sum} is the part of "
+                     f"{'that one' if loop.runs == 1 else 'those'} alone", *loop.made),
+        )  # fmt: skip
+
+    def _copied(self, fault: WrongValues) -> tuple[Event, ...]:
+        """The values of a line that only passes on what is made elsewhere, and is no derivative."""
+        hypothesis = fault.hypothesis
+        site = self.search.code.probes.sites[hypothesis.place[0]]
+        events = fault.before.events[hypothesis.place]
+        own = [event for event in events if event.sequence == hypothesis.first]
+        if site.kind == "changed":
+            own = [
+                added
+                for others in fault.before.events.values()
+                for added in others
+                if added.site.kind == "added"
+                and added.site.statement == site.statement
+                and added.sequence < hypothesis.first
+            ][-1:]
+        passed = site.kind in ("store", "added", "changed") and hypothesis.group.data is False
+        return tuple(
+            event
+            for event in own
+            if passed
+            and PLACE.fullmatch(event.site.text)
+            and event.value.any()
+            and not self.search.meanings.matches(event.value)
+        )
 
     def _of_sum(self, finding: LineFinding, returned: ProbeSite) -> LineFinding:
         """Where a sum is returned by its name, the line that adds to it is wrong, no return.
@@ -406,6 +444,10 @@ class _Findings:
             words += ", the part of one step"
         elif group.kind == "suffix" and count > 1:
             words += " summed from step t on"
+        elif group.kind == "suffix" and several:
+            last = len(group.truths) - next(i for i in reading.indices if i is not None)
+            if last < len(group.truths):
+                words += f", the part of the last {last} steps" if last > 1 else LAST_PART
         elif own is not None and group.kind == "variable" and where:
             words += f" ({where})"
         return words
@@ -421,7 +463,9 @@ class _Findings:
             name = site.text if site.kind == "value" else site.target
             return [f"{name} is 0 at every step: nothing is passed on"]
         factors = [
-            self.search.meanings.factor(np.transpose(value, hypothesis.axes), truth)
+            self.search.meanings.factor(
+                np.transpose(value, hypothesis.axes) / hypothesis.factor, truth
+            )
             for value, truth in values
         ]
         known = [factor for factor in factors if factor is not None]
@@ -438,7 +482,8 @@ class _Findings:
             if hypothesis.partial:
                 said.append(f"it is {'only ' * only}{self.words(readings[0], len(events))}")
         elif not said:
-            said += self._difference(values, hypothesis.axes)
+            scaled = [(value / hypothesis.factor, truth) for value, truth in values]
+            said += self._difference(scaled, hypothesis.axes)
         return said
 
     def _factor(self, factor: float) -> str:
@@ -485,6 +530,10 @@ class _Findings:
                 if group.name.isidentifier():
                     return [f"{words} ∂L/∂{group.name}{where}"]
         return []
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _finding(site: ProbeSite, status: Status) -> LineFinding:

@@ -18,6 +18,7 @@ from throughtime.gradcheck import CheckError
 from throughtime.source.events import Event, Place
 from throughtime.source.lines.hypotheses import Hypotheses, Hypothesis, same_numbers
 from throughtime.source.lines.matching import Meanings, affinity
+from throughtime.source.lines.overwritten import Overwritten, overwritten_values
 from throughtime.source.lines.runs import RIGHT, Outcome
 from throughtime.source.lines.truths import PLACE
 from throughtime.source.tolerances import (
@@ -61,9 +62,10 @@ class WrongValueSearch(Hypotheses):
         Gross ones come first: beside them a small penalty, which is a fault too, hides nothing.
         """
         found: list[WrongValues] = []
+        self.replaced |= self.kept
         for close in CLOSE_ENOUGH:
             self.meanings = Meanings(self.truths, close)
-            outcome = self.run({})
+            outcome = self.run(self.kept)
             while not outcome.right and len(found) < MOST_FAULTS:
                 fault = self._next(outcome, {f.hypothesis.place for f in found})
                 if fault is None:
@@ -76,6 +78,27 @@ class WrongValueSearch(Hypotheses):
                 break
         needed = self._needed(found)
         return sorted(needed, key=lambda fault: fault.hypothesis.first)
+
+    def restore_kept(self) -> list[Overwritten]:
+        """What the forward pass has kept and written over; from here on it is as it was.
+
+        Nothing where the gradients are no nearer to right with what it was.
+        """
+        parameters = [self.code.program.live(name) for name in self.code.program.parameters]
+        arrays = [value for value in parameters if isinstance(value, np.ndarray)]
+        found = overwritten_values(self.code, arrays, self.truths.last)
+        steps = [one for one in found if one.by is None and not one.but]
+        for some in (steps, found, *([one] for one in found)):
+            gained = self._tried(_together(some), self.start) if some else None
+            if not gained:
+                continue
+            for one in reversed(list(some)):
+                others = [other for other in some if other is not one]
+                if others and (self._tried(_together(others), self.start) or 0) >= gained:
+                    some = others
+            self.kept = _together(some)
+            return some
+        return []
 
     def _needed(self, found: list[WrongValues]) -> list[WrongValues]:
         """Without those that one found later, but before them in the run, has made superfluous."""
@@ -303,12 +326,17 @@ class WrongValueSearch(Hypotheses):
                 continue
             back = np.argsort(hypothesis.axes)
             laid = [event.value.shape[axis] for axis in hypothesis.axes]
-            values[event.sequence] = np.transpose(self.truths.full(truth).reshape(laid), back)
+            full = hypothesis.factor * self.truths.full(truth)
+            values[event.sequence] = np.transpose(full.reshape(laid), back)
         return values
 
     def values_of_all(self, faults: Sequence[WrongValues]) -> dict[int, Array]:
         """The true values for several faults."""
-        found: dict[int, Array] = {}
+        found: dict[int, Array] = dict(self.kept)
         for fault in faults:
             found |= self.values_of(fault.hypothesis, fault.before)
         return found
+
+
+def _together(some: Sequence[Overwritten]) -> dict[int, Array]:
+    return {number: value for one in some for number, value in one.values.items()}

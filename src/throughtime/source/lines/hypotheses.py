@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from throughtime.source.events import Event, Place
 from throughtime.source.lines.matching import RANK, DerivativeReading, affinity, orders
 from throughtime.source.lines.runs import Outcome, Runs
 from throughtime.source.lines.truths import PLACE, Group, Truth
+from throughtime.source.tolerances import FACTOR_SPREAD
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +28,8 @@ class Hypothesis:
         first: the sequence number of the first value that is not what it should be.
         unchanged: for a statement that changed what was right: what it was, by number.
         partial: whether the values are derivatives, as terms of what they should be.
+        factor: by which they should be multiples of the derivatives, as others here are: where
+            what is added up is divided at the end.
     """
 
     place: Place
@@ -35,10 +39,25 @@ class Hypothesis:
     first: int
     unchanged: Mapping[int, Array] = field(default_factory=dict)
     partial: bool = False
+    factor: float = 1.0
 
 
 class Hypotheses(Runs):
     """What the values at the places of one program could be meant to be."""
+
+    @cached_property
+    def scale(self) -> float | None:
+        """The factor that most of the backward pass has, as that of a mean taken at its end."""
+        factors = []
+        for place in self.carried:
+            readings = self.meanings.readings(self.start.events[place])
+            if readings and readings[0].factor != 1.0 and not readings[0].group.data:
+                factors.append(readings[0].factor)
+        for factor in factors:
+            same = [other for other in factors if abs(other / factor - 1) < FACTOR_SPREAD]
+            if factor > 0 and len(same) >= max(3, len(factors) / 2):
+                return factor
+        return None
 
     def hypotheses(
         self, place: Place, events: Sequence[Event], outcome: Outcome, whatever: bool = False
@@ -86,7 +105,9 @@ class Hypotheses(Runs):
                 continue
             if begins and not exact and not whatever and id(group) not in begins:
                 continue  # right at first: what it is meant to be is known
-            for hypothesis in self._as_group(place, events, group, bool(exact or begins)):
+            # One that begins as the derivative it is meant to be is no term, nor another one.
+            partial = bool(exact or (begins and id(group) not in begins))
+            for hypothesis in self._as_group(place, events, group, partial):
                 if (
                     exact
                     and not free
@@ -96,9 +117,16 @@ class Hypotheses(Runs):
                 if (key := same_numbers(hypothesis)) not in tried:
                     tried.add(key)
                     yield hypothesis
+            if self.scale and not readings and group.kind != "whole":
+                yield from self._as_group(place, events, group, False, self.scale)
 
     def _as_group(
-        self, place: Place, events: Sequence[Event], group: Group, partial: bool
+        self,
+        place: Place,
+        events: Sequence[Event],
+        group: Group,
+        partial: bool,
+        factor: float = 1.0,
     ) -> Iterator[Hypothesis]:
         """The values as those of a group, last step first, at shifts by one step."""
         count, size = len(group.truths), len(events)
@@ -122,10 +150,18 @@ class Hypotheses(Runs):
                 off = [
                     events[n].sequence
                     for n, truth in pairs
-                    if not self.meanings.is_truth(events[n].value, truth, axes)
+                    if not self.meanings.is_truth(events[n].value / factor, truth, axes)
                 ]
                 if off:
-                    yield Hypothesis(place, group, tuple(pairs), axes, min(off), partial=partial)
+                    yield Hypothesis(
+                        place,
+                        group,
+                        tuple(pairs),
+                        axes,
+                        min(off),
+                        partial=partial,
+                        factor=factor,
+                    )
 
     def _axes(
         self, events: Sequence[Event], pairs: Sequence[tuple[int, Truth]]
@@ -200,7 +236,7 @@ def same_numbers(hypothesis: Hypothesis) -> object:
         (n, () if truth.is_zero else tuple(float(f"{value:.4g}") for value in truth.along))
         for n, truth in hypothesis.pairs
     ]
-    return (hypothesis.axes, tuple(digits))
+    return (hypothesis.axes, hypothesis.factor, tuple(digits))
 
 
 def before_of(event: Event, outcome: Outcome) -> Array | None:

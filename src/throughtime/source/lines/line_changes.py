@@ -13,11 +13,12 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.source.events import Event, Place
 from throughtime.source.lines.first_wrong import WrongValues, WrongValueSearch
+from throughtime.source.lines.hypotheses import Hypothesis
 from throughtime.source.lines.truths import Truth
 from throughtime.source.lines.variants import noticed_variant
 from throughtime.source.lines.what_fits import Variables, WhatFits
 from throughtime.source.probes import ProbeSite
-from throughtime.source.tolerances import LONGEST_NAME, MOST_FITTING
+from throughtime.source.tolerances import FITS_NEARLY, LONGEST_NAME, MOST_FITTING
 
 Change = tuple[str, str]  # an expression or a statement, and what would be right in its place
 
@@ -125,7 +126,7 @@ def _steps(
         found.frames.append(looked.frame)
         found.before.append(values[sequence])
         found.wanted.append(laid[sequence])
-        found.fits.append(_fit(search, truth, hypothesis.axes, values[sequence].shape))
+        found.fits.append(_fit(search, truth, hypothesis, values[sequence].shape))
     return found
 
 
@@ -138,13 +139,13 @@ def _right_sides(site: ProbeSite, place: Place, fault: WrongValues) -> Iterator[
 
 
 def _fit(
-    search: WrongValueSearch, truth: Truth, axes: tuple[int, ...], shape: tuple[int, ...]
+    search: WrongValueSearch, truth: Truth, meant: Hypothesis, shape: tuple[int, ...]
 ) -> Callable[[Any], bool]:
     def fits(value: Any) -> bool:
         array = np.asarray(value, dtype=np.float64)
         if array.shape != shape:
             return False
-        return search.meanings.is_truth(np.transpose(array, axes), truth)
+        return search.meanings.is_truth(np.transpose(array, meant.axes) / meant.factor, truth)
 
     return fits
 
@@ -162,6 +163,11 @@ def _inner_of(statement: ast.AugAssign, steps: _Steps) -> _Steps | None:
             needed = _between(statement.op, x, wanted)
         if needed is None or not np.isfinite(needed).all():
             return None
+        if isinstance(statement.op, ast.Mult | ast.Div) and right[0].ndim < needed.ndim:
+            # A factor of all entries stays one: what is wrong in some alone is wrong before.
+            if np.ptp(needed) > FITS_NEARLY * float(np.abs(needed).max(initial=0.0)):
+                return None
+            needed = np.full(right[0].shape, float(np.mean(needed)))
         found.wanted.append(needed)
         found.fits.append(_redone(statement.op, x, fits))
     return found

@@ -57,6 +57,7 @@ class Runs:
         self.whole = {truth.name: truth for truth in truths.whole().truths}
         self.parts: dict[str, tuple[str, tuple[slice, ...]]] = {}
         self.replaced: dict[int, Array] = {}
+        self.kept: dict[int, Array] = {}  # values of the forward pass that were written over
         wrong = [name for name, score in self.run({}).scores.items() if score == WRONG]
         for name, where, truth in truths.parts(wrong):
             label = f"part {len(self.parts) + 1} of {name}"

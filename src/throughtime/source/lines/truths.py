@@ -174,6 +174,7 @@ class Truths:
         scalars: whether no parameter is an array: the program computes with single numbers.
         values: the values of the forward pass, by size.
         data: those of them that are the same whatever the parameters are.
+        last: the sequence number of the last value that moves the loss.
 
     Raises:
         CheckError: where the loss is too long to look at every value.
@@ -199,6 +200,7 @@ class Truths:
             )
         self.groups: list[Group] = []
         self.places: set[Place] = set()
+        self.last = 0
         self.values: dict[int, list[Array]] = defaultdict(list)
         self.data: dict[int, list[Array]] = defaultdict(list)
         self._measure_values(
@@ -296,6 +298,7 @@ class Truths:
             if truth is None:
                 continue
             self.places.add(event.place)
+            self.last = max(self.last, event.sequence)
             self.values[event.value.size].append(event.value)
             if event.sequence in self._data:
                 self.data[event.value.size].append(event.value)

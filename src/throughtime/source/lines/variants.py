@@ -96,6 +96,13 @@ def _variants(tree: ast.expr, others: Sequence[str]) -> Iterator[tuple[str, ast.
         for other in others:
             if other != old:
                 yield f"with {other} for {old}", _replaced(tree, node, other)
+    for node in nodes:
+        old = ast.unparse(node)
+        plain, turned = old.removesuffix(".T"), ".T" if old.endswith(".T") else ""
+        for other in others if _in_matrix_product(tree, node) else ():
+            if other not in (plain, old) and not other.endswith(".T"):
+                new = f"({other} * {plain}){turned}"
+                yield f"with {new} for {old}", _replaced(tree, node, new)
     for part in ast.walk(tree):
         if not isinstance(part, ast.Call | ast.BinOp):
             continue
@@ -107,6 +114,23 @@ def _variants(tree: ast.expr, others: Sequence[str]) -> Iterator[tuple[str, ast.
         for new in (f"{other} * (1 - {other})", f"(1 - {other} ** 2)", other):
             whole = ast.parse(f"({ast.unparse(tree)}) * {new}", mode="eval").body
             yield f"times {new}", whole
+
+
+PRODUCTS = ("dot", "matmul", "outer")
+
+
+def _in_matrix_product(tree: ast.expr, node: ast.expr) -> bool:
+    """Whether a variable is a factor of a product of matrices itself."""
+    for part in ast.walk(tree):
+        if isinstance(part, ast.BinOp) and isinstance(part.op, ast.MatMult):
+            factors = [part.left, part.right]
+        elif isinstance(part, ast.Call) and ast.unparse(part.func).split(".")[-1] in PRODUCTS:
+            factors = list(part.args)
+        else:
+            continue
+        if any(factor is node for factor in factors):
+            return True
+    return False
 
 
 def _other_slope(tree: ast.expr, node: ast.BinOp) -> Iterator[tuple[str, ast.expr]]:

@@ -62,6 +62,16 @@ class Made:
     values: tuple[Array, ...]
     cost: float
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The variables in it, as far as they are names or attributes."""
+        tree = ast.parse(self.text, mode="eval")
+        return frozenset(
+            ast.unparse(node)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Subscript | ast.Name | ast.Attribute)
+        ) - {"np", "self", "numpy"}
+
     def flat(self) -> Array:
         """All values behind each other."""
         return np.concatenate([value.reshape(-1) for value in self.values])
@@ -356,7 +366,8 @@ class WhatFits:
     def _pairs_of(self, needed: tuple[Array, ...], signs: str = "*+-") -> Iterator[Made]:
         """Two things that have values together."""
         table, target = self._of_shape(needed[0].shape), _flat(needed)
-        if table and target.any():
+        # What is one number everywhere is nothing that two variables make: a + (1 - a).
+        if table and np.ptp(target) > FITS_NEARLY * float(np.abs(target).max(initial=0.0)):
             matrix = np.array([made.flat() for made in table])
             yield from _pairs(table, matrix, target, needed, signs)
 
@@ -502,6 +513,8 @@ def _pairs(
                 if off > FITS_NEARLY * sizes[number]:
                     continue
                 a, b = table[int(number)], table[second]
+                if sign != "*" and a.names & b.names:
+                    continue
                 cost = 0.5 + a.cost + b.cost
                 text = f"{a.text} {sign} {b.text}"
                 yield Made(f"({text})" if sign in "+-" else text, needed, cost)

@@ -1,10 +1,12 @@
 """Lines that only follow are not blamed, and what is said of a line says something."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import throughtime as tt
 from throughtime.source import Recipe
 from throughtime.source.lines.annotate import suspected
 from throughtime.source.lines.which_line import confirmed, summary
@@ -310,6 +312,29 @@ def test_an_initial_state_that_is_a_view_should_be_a_copy(tmp_path, text):
     assert found.mended == ("W",)
     mended = text.replace("self.start = start", "self.start = start.copy()")
     assert wrong(view(tmp_path, mended)) == []
+
+
+ARCTAN = VIEW.replace("np.tanh(np.hst", "np.arctan(np.hst").replace("1 - s ** 2", "np.cos(s) ** 2")
+
+
+@pytest.mark.parametrize("text", [VIEW, ARCTAN], ids=["recognised", "a cell of one's own"])
+def test_what_is_met_at_the_first_step_tells_two_names_apart(tmp_path, text):
+    """h_1, where the initial state is written over, at each length; h_T where an index wraps."""
+    cause, *_ = tt.check(Program(view(tmp_path, text)).target(), progress=False).causes
+    assert (cause.fault, cause.alternatives) == ("initial_state_overwritten", ())
+    wraps = text.replace(" if t else self.start", "")
+    cause, *_ = tt.check(Program(view(tmp_path, wraps)).target(), progress=False).causes
+    assert (cause.fault, cause.alternatives) == ("wrapped_initial_state", ())
+
+
+def test_where_all_directions_are_seen_both_names_are_given(tmp_path):
+    """Of as many sequences as units: what the weights meet may be anything."""
+    text = ARCTAN.replace("len(xs), 3, 4", "len(xs), 5, 4")
+    recipe = view(tmp_path, text)
+    setup = recipe.setup.replace("(4, 3, 2)", "(4, 5, 2)").replace("(4, 3, 4)", "(4, 5, 4)")
+    for cause in tt.check(Program(replace(recipe, setup=setup)).target(), progress=False).causes:
+        assert "initial_state_overwritten" in (cause.fault, *cause.alternatives)
+        assert cause.confidence <= 0.5
 
 
 def test_a_state_that_wraps_around_is_blamed_where_it_is_named(tmp_path):

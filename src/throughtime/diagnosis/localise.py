@@ -58,6 +58,7 @@ INSIDE = (
     "current_h_for_previous",
     "current_c_for_previous",
     "wrapped_initial_state",
+    "initial_state_overwritten",
     "states_off_by_one",
     "update_gate_term_missing",
 )

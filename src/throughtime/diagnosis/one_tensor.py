@@ -237,9 +237,10 @@ def _members(
     if set(wrong) & set(study.roles.output):
         return (*found, "states_off_by_one", KEPT, "dropout_mask_redrawn")
     if parts == {"recurrent"} and early:
-        return "current_h_for_previous", "wrapped_initial_state"
+        return "current_h_for_previous", "wrapped_initial_state", "initial_state_overwritten"
     if parts != {"input"}:
         found += ["current_h_for_previous", "wrapped_initial_state", "states_off_by_one"]
+        found.append("initial_state_overwritten")
     if not early:
         found.append(KEPT)
     if parts != {"recurrent"}:

@@ -181,7 +181,7 @@ def wrong_state(
     """
     where = ", ".join(observed.wrong())
     said = "Only the recurrent weights are wrong; at T = 1 the loss does not react to them."
-    facts, both = {"where": where}, ("wrapped_initial_state",)
+    facts, both = {"where": where}, ("wrapped_initial_state", "initial_state_overwritten")
     name = next((n for n in observed.wrong() if n in one.wrong()), None)
     met = None if name is None else _meets_the_new_state(one, study, name)
     if met is False:
@@ -202,9 +202,17 @@ def wrong_state(
         f"gradient − numerical derivative of {name} has {here.sum()} directions of {here.size} at "
         f"T = {observed.steps}, {first.sum()} at T = 1"
     )
-    fault = "current_h_for_previous" if grown else "wrapped_initial_state"
     why = f"In {here.size} of its rows and columns, {words}: {WHY[grown]}."
-    return CandidateCause((fault,), where, None, (lead, said, why), facts, (), 0.85)
+    if grown:
+        fault = "current_h_for_previous"
+        return CandidateCause((fault,), where, None, (lead, said, why), facts, (), 0.85)
+    same = _one_space(study, name, observed.steps)
+    if same is None:
+        return CandidateCause(both[:1], where, None, (lead, said, why), facts, both[1:], 0.5)
+    which = f"{'the same' if same else 'another'} at T = {observed.steps}"
+    meets = f"What {name} meets at the first step is {which} {'as' if same else 'than'} at T = 1."
+    seen = (lead, said, why, meets)
+    return CandidateCause((both[same],), where, None, seen, facts, (), 0.85)
 
 
 def _meets_the_new_state(one: Observed, study: Study, name: str) -> bool | None:
@@ -241,6 +249,15 @@ def _directions(study: Study, name: str, steps: int) -> Array | None:
 
     They are taken in some rows and columns of the recurrent weights.
     """
+    found = _residual(study, name, steps)
+    if found is None:
+        return None
+    values = np.linalg.svd(found[0], compute_uv=False)
+    return values > found[1] if values[0] > CLEAN_SPECTRUM * found[1] else None
+
+
+def _residual(study: Study, name: str, steps: int) -> tuple[Array, float] | None:
+    """g − n in some rows and columns of the recurrent weights, and its noise; None: not known."""
     mask = (study.roles.recurrent or {})[name]
     sides = [_spread(np.flatnonzero(mask.any(axis=1 - axis))) for axis in (0, 1)]
     places = np.ravel_multi_index(np.ix_(*sides), mask.shape).reshape(-1)
@@ -248,11 +265,34 @@ def _directions(study: Study, name: str, steps: int) -> Array | None:
     seen = study.look(steps, places={name: places[order]})
     if seen is None or not mask.reshape(-1)[places].all():
         return None
-    off, bars = np.empty(places.size), seen.bars(name)
+    off, bars = np.empty(places.size), np.empty(places.size)
     off[order] = seen.beside(name) - seen.sampled[name].numerical
-    values = np.linalg.svd(off.reshape([len(side) for side in sides]), compute_uv=False)
-    noise = DIFFERS_BEYOND * np.linalg.norm(bars)
-    return values > noise if values[0] > CLEAN_SPECTRUM * noise else None
+    bars[order] = seen.bars(name)
+    noise = DIFFERS_BEYOND * float(np.linalg.norm(bars))
+    return off.reshape([len(side) for side in sides]), noise
+
+
+def _one_space(study: Study, name: str, steps: int) -> bool | None:
+    """Whether g − n has the rows, or the columns, of the same space at T = 1; None: all of it.
+
+    Its one side is spanned by the states that the weights meet, those of each sequence.
+    """
+    two = [_residual(study, name, length) for length in (steps, 1)]
+    known = [one for one in two if one is not None and one[0].any()]
+    if len(known) < 2:
+        return None
+    sizes = [float(np.linalg.norm(off)) for off, _ in known]
+    scaled = [off / size for (off, _), size in zip(known, sizes, strict=True)]
+    parts = [noise / size for (_, noise), size in zip(known, sizes, strict=True)]
+    noise = max(CLEAN_SPECTRUM * sum(parts), SAME_SPACE)
+    ranks = []
+    for turned in (False, True):
+        one, other = (off.T if turned else off for off in scaled)
+        few = int(np.linalg.matrix_rank(one, tol=noise))
+        if not 0 < few < min(one.shape):
+            return None
+        ranks.append(int(np.linalg.matrix_rank(np.concatenate([one, other]), tol=noise)) == few)
+    return any(ranks)
 
 
 def _spread(places: Array) -> Array:

@@ -47,6 +47,7 @@ assert np.linalg.matrix_rank(g["U"] - n["U"], tol=1e-6) == 1
 ## What looks like it
 
 - [current_h_for_previous] errs at every step; at T = 1 the two faults are the same.
+- [initial_state_overwritten] reads h_1 there, which is the same at each T.
 - [states_off_by_one] also reads index −1 at the first step, and errs at the others.
 
 ## What to change

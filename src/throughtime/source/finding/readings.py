@@ -72,6 +72,7 @@ class Reading:
         sure: whether the forward pass is given what its arguments' names say.
         literal: whether it is the user who names loss and gradient.
         fits: whether the targets have the shape of an output, so that no loss broadcasts them.
+        enlarges: whether they and an output broadcast to more than either has.
         redraw: whether parameters are given values of ordinary size.
         longest: how many steps its data have.
         order: how late it is tried; of readings that are as good, the earlier is taken.
@@ -95,6 +96,7 @@ class Reading:
     sure: bool = True
     literal: bool = False
     fits: bool = False
+    enlarges: bool = False
     redraw: bool = True
     longest: int = LONGEST
     order: float = 0.0
@@ -177,6 +179,8 @@ class Judged:
     def rank(self) -> tuple[float, ...]:
         """The larger, the likelier."""
         share = len(self.right) / max(len(self.moves), 1)
+        if self.reading.enlarges and len(self.right) < 2:
+            share = 0.0  # that a single tensor is right of a loss that nobody means is by chance
         return (
             self.recurrent,
             not self.silent,

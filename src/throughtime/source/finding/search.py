@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -134,7 +135,26 @@ class ReadingSearch(Models):
         return forms(self.sizes)
 
     def _targets(self, form: Form, first: Output | None) -> list[tuple[str, int | None]]:
-        return targets(form, self.sizes, None if first is None else STEPS in first.shape)
+        found = targets(form, self.sizes, None if first is None else STEPS in first.shape)
+        hot = [pair for pair in found if pair[0].startswith("np.eye(")]
+        if not hot or not self._looks_for_ones():
+            return found
+        columns = first is not None and first.shape[-1:] == (1,)
+        return sorted(hot, key=lambda pair: pair[0].endswith("[..., None]") != columns)
+
+    def _looks_for_ones(self) -> bool:
+        """Whether a function looks for the largest entry of a target, which is one-hot then."""
+        functions = [self.candidate.backward, *(f for _, f in self.candidate.losses)]
+        for function in functions:
+            needed, given = arguments(function, method=self.method)
+            names = {name for name in (*needed, *given) if self.role(name) == "target"}
+            for node in ast.walk(function):
+                if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                    continue
+                of = [*node.args[:1], node.func.value] if node.func.attr == "argmax" else []
+                if any(ast.unparse(part).split("[")[0] in names for part in of):
+                    return True
+        return False
 
     # The forward pass.
 
@@ -269,17 +289,31 @@ class ReadingSearch(Models):
                 continue
             ready = _with_target(reading, text, axis) if text else reading
             if text and outputs:
-                ready = replace(ready, fits=self._fits(ready, outputs))
+                fits, enlarges = self._fits(ready, outputs, axis)
+                ready = replace(ready, fits=fits, enlarges=enlarges)
             given = bool(text) or has_target
             pool.roles["target"] = ["y"] if given else []
             found = self._with_target(ready, pool, outputs, given, upstream)
             yield from alike.watch(found, self.failures, kind=axis is None)
 
-    def _fits(self, reading: Reading, outputs: list[Output]) -> bool:
-        """Whether the targets have the shape of an output, so that nothing is broadcast."""
+    def _fits(self, reading: Reading, outputs: list[Output], axis: int | None) -> tuple[bool, bool]:
+        """Whether the targets have the shape of an output, so that nothing is broadcast.
+
+        And whether a step's targets, beside each output of a step, make more of it: a column
+        beside a row.
+        """
         self.bench.runs(reading.begin, self.failures)
-        shape = value_of(self.bench, "np.shape(y)")
-        return any(shape == output.shape for output in outputs)
+        shape, kind = value_of(self.bench, "np.shape(y)"), value_of(self.bench, "np.array(y).dtype")
+        fits = any(shape == output.shape for output in outputs)
+        if fits or shape is None or getattr(kind, "kind", "") != "f" or axis is None:
+            return fits, False
+        step = tuple(np.delete(shape, axis))
+        larger = []
+        for output in outputs:
+            own = output.shape[1:] if output.shape[:1] == shape[axis : axis + 1] else ()
+            with contextlib.suppress(ValueError):
+                larger.append(bool(own) and np.prod(np.broadcast_shapes(own, step)) > np.prod(own))
+        return fits, bool(larger) and all(larger)
 
     def _results(self, reading: Reading, forward: Call | None, outputs: list[Output]) -> Pool:
         """What the backward pass and the losses can be given."""

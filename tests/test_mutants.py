@@ -25,6 +25,7 @@ ELSEWHERE = {
     *("another_layers_input", "another_layers_matrix", "last_output_gradient_at_every_step"),
     *("softmax_jacobian_diagonal", "delta_not_cleared", "delta_arrives_late"),
     "only_one_sequence_counts",
+    "initial_state_overwritten",  # tests/test_lines_of_causes.py
 }
 
 

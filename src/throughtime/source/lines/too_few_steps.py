@@ -90,4 +90,7 @@ def loop_of(search: WrongValueSearch, fault: WrongValues) -> ShortLoop | None:
         and any(isinstance(t, ast.Name) and t.id in names for t in node.targets)
     )
     made = (f"what it runs over is made in line {' or '.join(map(str, lines))}",) if lines else ()
+    ends = [node.lineno for node in ast.walk(loop) if isinstance(node, ast.Break)]
+    if ends:
+        made = (f"it may be left in line {' or '.join(map(str, ends))}",)
     return ShortLoop(site, variable, loop.lineno, text, len(added), len(part.truths), made)

@@ -385,14 +385,6 @@ def test_nothing_is_said_twice(tmp_path):
         assert "∂L/∂W; it is ∂L/∂W." not in summary(confirmed(make(tmp_path), 0))
 
 
-def test_a_variable_is_not_meant_to_be_what_another_one_is_called(tmp_path):
-    """drh is ∂L/∂(r * h), and no ∂L/∂r, which dr is: the factor is missing there."""
-    recipe = reset(tmp_path, RESET.replace("dr = drh * h * r", "dr = drh * r"))
-    (found,) = wrong(recipe)
-    assert found.line == line_of(recipe, "dr = drh")
-    assert "r * h" in found.edit[1]
-
-
 def test_a_loop_that_is_left_early_is_said_to_be(tmp_path):
     text = LAST_STEP.replace("[len(self.joined) - 1]", "range(len(self.joined) - 1, -1, -1)")
     recipe = last_step(tmp_path, f"{text}".replace("dz)[3:]", "dz)[3:]; ends = t == 1"))

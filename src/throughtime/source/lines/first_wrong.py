@@ -137,7 +137,6 @@ class WrongValueSearch(Hypotheses):
                 hypothesis
                 for place in made_of
                 for hypothesis in self.hypotheses(place, outcome.events[place], outcome, True)
-                if not self._another_is_called_that(hypothesis, outcome)
             ]
             trials += further
             earlier = self._first_gain(further, outcome, best)
@@ -160,18 +159,6 @@ class WrongValueSearch(Hypotheses):
         mended = tuple(wholes or dict.fromkeys(self.parts[name][0] for name in better))
         return WrongValues(
             hypothesis, outcome, after, mended, self._not_understood(hypothesis, outcome)
-        )
-
-    def _another_is_called_that(self, hypothesis: Hypothesis, outcome: Outcome) -> bool:
-        """Whether another variable of the function has the name of what this one should be."""
-        site = self.code.probes.sites[hypothesis.place[0]]
-        name = hypothesis.group.name
-        return affinity(site.target, name) < 2 and any(
-            place != hypothesis.place
-            and events[0].site.assigns
-            and events[0].site.function == site.function
-            and affinity(events[0].site.target, name) == 2
-            for place, events in outcome.events.items()
         )
 
     def _makers(self, hypothesis: Hypothesis, outcome: Outcome) -> set[Place]:

@@ -118,7 +118,7 @@ LARGE = {"hidden": 2**30, "layers": 1}
         (lambda p: rewritten(p, settings="[]"), "metadata 'settings': expected Settings as JSON"),
         (
             lambda p: rewritten(p, source=None),
-            "metadata 'source': expected Source as JSON, got none",
+            "metadata 'source': expected TrainingText as JSON, got none",
         ),
         (lambda p: changed(p, "settings", hidden="6"), "hidden: expected an integer"),
         (lambda p: changed(p, "settings", unknown=1), "unexpected keyword argument 'unknown'"),

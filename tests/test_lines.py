@@ -1,5 +1,6 @@
 """Which line of a user's backward pass is wrong: small files in the habits of strangers."""
 
+import ast
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import throughtime as tt
 from throughtime.source import Program, Recipe, annotate, annotated_text, first_wrong
+from throughtime.source.lines import what_fits
 
 RNN = """
 import numpy as np
@@ -344,3 +346,22 @@ def test_a_line_that_clips_is_wrong_only_where_it_changes_the_gradient(tmp_path,
                     gradients={"W": "g[0]", "U": "g[1]"}, steps={"x": 0})  # fmt: skip
     found = annotate(Program(recipe))
     assert [finding.line for finding in found if finding.expected] == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "turned"),
+    [
+        ("dz", "dz.T"),
+        ("self.W.T", "self.W"),
+        ("h[t - 1]", "h[t - 1].T"),
+        ("1", "(1).T"),
+        ("a - b", "(a - b).T"),
+        ("a @ b.T", "(a @ b.T).T"),
+    ],
+)
+def test_what_is_transposed_can_be_read_again(text, turned):
+    """`1.T` is no Python, and `a - b.T` is something else."""
+    found = what_fits._turned(what_fits.Made(text, (np.ones((2, 3)),), 0.0))
+    assert found.text == turned
+    assert found.values[0].shape == (3, 2)
+    ast.parse(found.text)

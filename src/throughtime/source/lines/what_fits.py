@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -30,6 +31,7 @@ from throughtime.source.tolerances import (
 
 Variables = tuple[Mapping[str, Any], Mapping[str, Any]]  # global and local ones
 Fits = Sequence[Callable[[Any], bool]]
+NAMED = re.compile(r"[A-Za-z_][\w.]*(\[[^\[\]]*\][\w.]*)*")  # a variable, an attribute, an item
 BLOCKS = ("hstack", "concatenate", "vstack", "row_stack", "column_stack", "r_", "c_")
 
 
@@ -448,8 +450,9 @@ class WhatFits:
 
 
 def _turned(made: Made) -> Made:
-    """A matrix, transposed."""
-    text = made.text.removesuffix(".T") if made.text.endswith(".T") else f"{made.text}.T"
+    """A matrix, transposed; brackets stand around what is more than a name, such as 1 or a - b."""
+    text = made.text if NAMED.fullmatch(made.text) else f"({made.text})"
+    text = text.removesuffix(".T") if text.endswith(".T") else f"{text}.T"
     return Made(text, tuple(value.T for value in made.values), made.cost)
 
 

@@ -165,3 +165,16 @@ def test_a_printed_target_names_the_file_from_the_folder_it_is_run_in(here, caps
     (here / "nets" / "test_net.py").write_text(printed)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "nets/test_net.py"]
     assert subprocess.run(command, cwd=here, capture_output=True).returncode == 0
+
+
+def test_a_result_that_is_thrown_away_is_said_to_be_kept(tmp_path, capsys):
+    path = tmp_path / "net.py"
+    path.write_text(FUNCTIONS)
+    step = (
+        'p = {"W": np.random.randn(3, 2), "U": np.random.randn(3, 3)}; x = np.random.randn(6, 2); '
+        "y = np.random.randn(3); hs = step_forward(p, x); loss = 0.5 * np.sum((hs[-1] - y) ** 2); "
+    )
+    call = "step_backward(p, x, hs, y)"
+    assert main(["check", str(path), "--with", step + call]) == FAILED
+    assert f"keep them: grads = {call}" in capsys.readouterr().err
+    assert main(["check", str(path), "--with", step + f"grads = {call}", "--effort", "quick"]) == 0

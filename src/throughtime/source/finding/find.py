@@ -294,6 +294,14 @@ def _best_region(
             return found_of(path, name, best, names, texts=texts, left=left), best
         failures.append(f"{region.name}: {_last(search.failures)}")
     way_out = "give the lines of one training step, from its data to its gradients: FILE.py:120-184"
+    thrown_away = [
+        ast.unparse(node)
+        for region in loops
+        for node in region.body
+        if region.given and isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    ]
+    if thrown_away:
+        way_out = f"if they are what a call returns, keep them: grads = {thrown_away[-1]}"
     said = "; ".join(dict.fromkeys(failures))
     refuse(path.name, "lines that run", said, way_out, error=CheckError)
 

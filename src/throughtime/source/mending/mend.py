@@ -40,7 +40,7 @@ from throughtime.source.mending.mend_steps import (
     spoils,
     texts_mark,
 )
-from throughtime.source.mending.mended import Mended, Standing
+from throughtime.source.mending.mended import Mended, Standing, line_as_found
 from throughtime.source.mending.standings import by_number
 from throughtime.source.recipe import Recipe
 from throughtime.source.text import read_source
@@ -539,7 +539,12 @@ class _Search(ByLines):
         hunks = tuple(hunk_of(before, after, self._as_found) for before, after in pairwise(steps))
         known = {**self._as_found, **first.version.texts}
         before = {path: known.get(path, text) for path, text in last.version.texts.items()}
+        after = last.version.texts
+        clips = tuple(
+            (path, line_as_found(before[path], after[path], n) if path in after else n)
+            for path, n in self._idle_clips(last.version)
+        )
         return Mended(
-            self._recipe.path, before, last.version.texts, hunks, first.standing, last.standing,
-            *checked, self._tries, explained, self._idle_clips(last.version),
+            self._recipe.path, before, after, hunks, first.standing, last.standing,
+            *checked, self._tries, explained, clips,
         )  # fmt: skip

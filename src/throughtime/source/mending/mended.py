@@ -267,6 +267,20 @@ def overall(standing: Mapping[str, Agreement]) -> float:
     return float(np.max([agreement.discrepancy for agreement in standing.values()]))
 
 
+def line_as_found(before: str, after: str, line: int) -> int:
+    """The number that a line has in a text before edits; of a line that was put in, the one above.
+
+    Example:
+        >>> line_as_found("a\\nb\\nc", "a\\nnew\\nb\\nc", 4)
+        3
+    """
+    matcher = difflib.SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
+    for _, start, stop, first, last in matcher.get_opcodes():
+        if first < line <= last:
+            return max(min(start + line - first, stop), 1)
+    return line
+
+
 def clips(texts: Mapping[Path, str]) -> int:
     """How many calls there are of something that clips, as `np.clip` or `clip_gradient_norm`."""
     calls = [

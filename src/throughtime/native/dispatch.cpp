@@ -47,8 +47,8 @@ const Isa *find(const std::string &name) {
 
 #if defined(__x86_64__)
 // Whether the processor has AMX's tiles and bfloat16, and Linux lets this process use them: it has to be asked.
-bool has_amx() {
-#ifdef __linux__
+[[maybe_unused]] bool has_amx() {
+#if defined(__linux__) && defined(TT_AMX)
     unsigned a, b, c, d;
     constexpr unsigned BF16 = 1u << 22, TILE = 1u << 24;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (BF16 | TILE)) != (BF16 | TILE)) return false;
@@ -63,7 +63,9 @@ bool has_amx() {
 const Bfloat16 *bfloat16_of_v4() {
     const char *name = std::getenv("THROUGHTIME_BFLOAT16");
     if (!name || !*name || std::string(name) == avx512_bf16.name) return &avx512_bf16;
+#ifdef TT_AMX
     if (std::string(name) == amx_bf16.name && has_amx()) return &amx_bf16;
+#endif
     throw std::invalid_argument("THROUGHTIME_BFLOAT16: expected avx512_bf16, or amx_bf16 on a processor with AMX, got '" +
                                 std::string(name) + "'");
 }

@@ -1,7 +1,7 @@
 """Is this gradient right? The checker sees a target, arrays and two functions, and no network."""
 
 from throughtime.derivatives import CheckError
-from throughtime.gradcheck.areas import Gates
+from throughtime.gradcheck.areas import Gates, listed
 from throughtime.gradcheck.budget import Budget, EffortName, Spent
 from throughtime.gradcheck.check import check_target
 from throughtime.gradcheck.evaluation_point import EvaluationPoint, Measurement
@@ -106,6 +106,7 @@ __all__ = [
     "frozen",
     "in_processes",
     "is_multiple",
+    "listed",
     "measure_serially",
     "measured_twice",
     "plain_data",

@@ -19,6 +19,11 @@ using Pair = std::uint32_t;
 constexpr Index PAIR_LANES = 16;   // columns of a panel are a multiple of it
 constexpr Index PAIR_COLUMNS = 64;  // of a full panel, of which only the last may have fewer
 
+namespace {
+// Of std::min the linker might keep the copy of a file that some processors cannot run; each has this as its own.
+[[maybe_unused]] inline Index smaller(Index a, Index b) { return a < b ? a : b; }
+}  // namespace
+
 constexpr Index pairs_of(Index depth) { return (depth + 1) / 2; }
 constexpr Index whole_lanes(Index columns) { return (columns + PAIR_LANES - 1) / PAIR_LANES * PAIR_LANES; }
 constexpr Index pair_panels_of(Index columns) { return (columns + PAIR_COLUMNS - 1) / PAIR_COLUMNS; }

@@ -18,8 +18,6 @@ namespace {
 
 constexpr Index SIDE = 16;  // rows of a tile, and pairs or sums in each
 
-inline Index smaller(Index a, Index b) { return a < b ? a : b; }
-
 inline __mmask16 first_lanes(Index count) { return static_cast<__mmask16>(count >= SIDE ? 0xffff : (1u << count) - 1); }
 
 // All eight tiles have 16 rows of 64 bytes.

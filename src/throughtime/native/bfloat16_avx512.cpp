@@ -11,9 +11,6 @@ namespace {
 
 constexpr int PANEL_VECTORS = PAIR_COLUMNS / PAIR_LANES;  // 6 × 4 sums, 4 + 1 operands: 29 of 32 registers
 
-// Of std::min the linker might keep this file's copy, for callers on processors that cannot run it.
-inline Index smaller(Index a, Index b) { return a < b ? a : b; }
-
 inline __mmask16 first_lanes(Index count) {
     return static_cast<__mmask16>(count >= PAIR_LANES ? 0xffff : count <= 0 ? 0 : (1u << count) - 1);
 }

@@ -14,8 +14,6 @@ namespace {
 constexpr Index WIDTH = 4;  // sums of a register, or pairs
 constexpr int VECTORS = PAIR_LANES / WIDTH;  // 6 × 4 sums, 4 + 1 operands: 29 of 32 registers
 
-inline Index smaller(Index a, Index b) { return a < b ? a : b; }
-
 // The first `count` of four numbers, the others 0; nothing is read beyond them.
 inline float32x4_t load_lanes(const float *from, Index count) {
     if (count >= WIDTH) return vld1q_f32(from);

@@ -121,6 +121,13 @@ class Models:
             found = [*own_sizes, *(s for s in found if s not in own_sizes)][: len(found) + 1]
         return list(dict.fromkeys(found))
 
+    @property
+    def functions(self) -> dict[str, ast.AST]:
+        """The functions of the file, and the methods of the candidate's own class, by name."""
+        owner = self.candidate.owner
+        own = methods(owner, self.classes) if owner is not None else {}
+        return {**self.slices.definitions, **own}
+
     def _rate(self, setup: str) -> float:
         """The learning rate of updates: what the user's code has, or what calls are given."""
         if any(self.role(n) == "rate" for f in self.used for part in
@@ -129,14 +136,11 @@ class Models:
         if not self.bench.runs(f"{self._import}\nT = {STEPS}\n{setup}", self.failures):
             self.failures.pop()
             return RATE
-        known: dict[str, ast.AST] = dict(self.slices.definitions)
-        if self.candidate.owner is not None:
-            known |= methods(self.candidate.owner, self.classes)
 
         def value(name: str) -> object:
             return value_of(self.bench, re.sub(r"^self\.", "net.", name))
 
-        return rate_of(self.used, known, value) or RATE
+        return rate_of(self.used, self.functions, value) or RATE
 
     def _drawn(self, text: str) -> str:
         """Data as the user's code has them: tensors, where it is written in torch."""

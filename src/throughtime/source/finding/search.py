@@ -16,7 +16,6 @@ from throughtime.source.finding.candidates import (
     Function,
     arguments,
     is_step,
-    methods,
     returned,
     returned_name,
 )
@@ -378,23 +377,18 @@ class ReadingSearch(Models):
 
     def _divided_by(self, reading: Reading) -> str:
         """An expression for the number of sequences, where the backward pass divides something."""
-        own: dict[str, ast.AST] = dict(self.slices.definitions)
-        if self.candidate.owner is not None:
-            own |= methods(self.candidate.owner, self.classes)
-        parts = (p for f in reached([self.candidate.backward], own) for p in ast.walk(f))
+        used = reached([self.candidate.backward], self.functions)
+        parts = (part for function in used for part in ast.walk(function))
         divides = any(isinstance(part, ast.Div) for part in parts)
         found = [f"np.shape({name})[{axis}]" for name, axis in reading.sequences]
         return found[0] if found and divides else ""
 
     def _returned(self, function: Function, depth: int = 0) -> list[str]:
         """The names that a function returns; where it returns what another of them does, those."""
-        own: dict[str, ast.AST] = dict(self.slices.definitions)
-        if self.candidate.owner is not None:
-            own |= methods(self.candidate.owner, self.classes)
         for part in ast.walk(function):
             call = part.value if isinstance(part, ast.Return) else None
             if isinstance(call, ast.Call) and depth < DEEPEST_RETURN:
-                other = own.get(getattr(call.func, "attr", getattr(call.func, "id", "")))
+                other = self.functions.get(getattr(call.func, "attr", getattr(call.func, "id", "")))
                 if isinstance(other, ast.FunctionDef) and other is not function:
                     return self._returned(other, depth + 1)
         return returned(function)

@@ -13,7 +13,7 @@ import numpy as np
 
 from throughtime.arrays import Array, refuse
 from throughtime.derivatives import derivative
-from throughtime.gradcheck import CheckError, Report
+from throughtime.gradcheck import CheckError, Report, listed
 from throughtime.source.edits.unclipped import without_clips
 from throughtime.source.events import Event, Instrumented, Place
 from throughtime.source.lines.first_wrong import WrongValues, WrongValueSearch
@@ -284,7 +284,7 @@ class _Findings:
         if kept.by is None:
             others = dict.fromkeys(one.read.text.removesuffix(".T") for one in self.kept)
             others.pop(kept.read.text.removesuffix(".T"), None)
-            also = (f"the same is true of {_listed(list(others))}",) if others else ()
+            also = (f"the same is true of {listed(list(others))}",) if others else ()
             return replace(
                 _finding(kept.read, "wrong"), target=kept.read.text, mended=mended, order=1,
                 expected=f"what line {line} made at that step",
@@ -530,10 +530,6 @@ class _Findings:
                 if group.name.isidentifier():
                     return [f"{words} ∂L/∂{group.name}{where}"]
         return []
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _finding(site: ProbeSite, status: Status) -> LineFinding:

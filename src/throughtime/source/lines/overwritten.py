@@ -9,7 +9,7 @@ with the values of the forward pass put in where they are read, the gradients be
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,26 +52,33 @@ def overwritten_values(
     events, _ = code.record_gradient()
     forward = {event.place for event in code.record_loss() if event.sequence <= last}
     stored = [e for e in events if e.place in forward and e.site.assigns and e.value.ndim]
-    # A parameter is read as it is at every step, and may have been made at several.
-    reads: dict[Place, list[Event]] = defaultdict(list)
-    for event in events:
-        own = isinstance(event.owner, np.ndarray) and not any(
-            np.may_share_memory(event.owner, array) for array in parameters
-        )
-        if event.place not in forward and own and _is_read(event.site):
-            reads[event.place].append(event)
     used = [e for e in events if e.place in forward and e.value.ndim]
-    named = {
-        place: [event for event in events if event.place == place]
-        for place in dict.fromkeys(event.place for event in events)
-        if place not in forward
-    }
+    later = [e for e in events if e.place not in forward]
+    # A parameter is read as it is at every step, and may have been made at several.
+    reads = _by_place(e for e in later if _is_read(e.site) and not _is_one_of(e, parameters))
+    named = _by_place(later)
     found = [
         *_by_the_next_step(reads, stored),
         *_in_place(reads, stored, events),
         *_at_one_step(named, used),
     ]
     return sorted(found, key=lambda one: min(one.values))
+
+
+def _by_place(events: Iterable[Event]) -> dict[Place, list[Event]]:
+    """Events by the place that they come from, in their order."""
+    found: dict[Place, list[Event]] = defaultdict(list)
+    for event in events:
+        found[event.place].append(event)
+    return found
+
+
+def _is_one_of(event: Event, parameters: Sequence[Array]) -> bool:
+    """Whether a value is a parameter, or no array that could be told from one."""
+    owner = event.owner
+    return not isinstance(owner, np.ndarray) or any(
+        np.may_share_memory(owner, array) for array in parameters
+    )
 
 
 def _is_read(site: ProbeSite) -> bool:
@@ -83,9 +90,7 @@ def _by_the_next_step(
     reads: Mapping[Place, Sequence[Event]], stored: Sequence[Event]
 ) -> Iterator[Overwritten]:
     """What is the same at all steps of the backward pass: what the last one of the other made."""
-    made: dict[Place, list[Event]] = defaultdict(list)
-    for event in stored:
-        made[event.place].append(event)
+    made = _by_place(stored)
     for own in reads.values():
         first = own[0].value
         if len(own) < 2 or any(not np.array_equal(first, other.value) for other in own[1:]):
@@ -113,9 +118,7 @@ def _at_one_step(
     reads: Mapping[Place, Sequence[Event]], used: Sequence[Event]
 ) -> Iterator[Overwritten]:
     """What is given a name at each step, and is what the forward pass used at all but one."""
-    made: dict[Place, list[Event]] = defaultdict(list)
-    for event in used:
-        made[event.place].append(event)
+    made = _by_place(used)
     for own in reads.values():
         count = len(own)
         if own[0].site.kind != "store" or count < 3 or own[0].value.size < 2:

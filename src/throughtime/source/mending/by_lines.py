@@ -15,7 +15,8 @@ from throughtime.source.mending.standings import Standings
 from throughtime.source.recipe import Recipe
 from throughtime.source.tolerances import FEW_STEPS, LINES_SECONDS
 
-Place = tuple[Path, int, str]  # a line, and the expression or statement in it that is wrong
+WrongPart = tuple[Path, int, str]  # a line, and the expression or statement in it that is wrong
+Proposals = dict[WrongPart, list[Edit]]  # what it may be instead, the likelier first
 
 
 class ByLines(Standings):
@@ -58,15 +59,8 @@ class ByLines(Standings):
         # At one step an index may be another by chance: before the first is the last.
         few = [s for s in self._stages if s.point is not None and (s.length or 0) <= FEW_STEPS]
         longer = self._proposed(few[-1], step, known) if few and few[-1] != stage else None
-        together = {**(longer or {}), **own}
-        for place in own.keys() & (longer or {}).keys():
-            assert longer is not None
-            known_there = {edit.splices for edit in own[place]}
-            there = {edit.splices for edit in longer[place]}
-            both = [edit for edit in longer[place] if edit.splices in known_there]
-            rest = [edit for edit in longer[place] if edit.splices not in known_there]
-            together[place] = [*both, *rest, *(e for e in own[place] if e.splices not in there)]
-        sets = [together, {place: together[place] for place in own}, own]
+        together = _together(own, longer or {})
+        sets = [together, {part: together[part] for part in own}, own]
         tried: dict[tuple[Edit, ...], tuple[MendingStep, list[list[Edit]]]] = {}
         for choices in (list(some.values()) for some in sets):
             first = tuple(without_overlaps([edits[0] for edits in choices]))
@@ -75,6 +69,19 @@ class ByLines(Standings):
         if not tried:
             return None
         best, choices = max(tried.values(), key=lambda found: found[0].total)
+        best = self._bettered(known, best, choices)
+        if self._is_believed(step.standing, best.standing):
+            return best
+        for edits in choices if len(choices) > 1 else ():
+            found = self._with(known, edits[:1])
+            if found is not None and self._is_believed(step.standing, found.standing):
+                return found
+        return None if spoils(step.standing, best.standing) else replace(best, sure=False)
+
+    def _bettered(
+        self, known: Candidates, best: MendingStep, choices: list[list[Edit]]
+    ) -> MendingStep:
+        """A step with other choices in place of single edits, or without one of them, if better."""
         for edits in choices:  # several sizes may have been the same number by chance
             for other in edits[1:]:
                 if self._is_done(best):
@@ -88,17 +95,9 @@ class ByLines(Standings):
             found = None if self._is_done(best) else self._with(known, rest)
             if found is not None and found.total > best.total:
                 best = found
-        if self._is_believed(step.standing, best.standing):
-            return best
-        for edits in choices if len(choices) > 1 else ():
-            found = self._with(known, edits[:1])
-            if found is not None and self._is_believed(step.standing, found.standing):
-                return found
-        return None if spoils(step.standing, best.standing) else replace(best, sure=False)
+        return best
 
-    def _proposed(
-        self, setting: Setting, step: MendingStep, known: Candidates
-    ) -> dict[tuple[Path, int, str], list[Edit]] | None:
+    def _proposed(self, setting: Setting, step: MendingStep, known: Candidates) -> Proposals | None:
         """What the values at a setting propose, by line and what it says; None without answer."""
         whole = Try(setting, (), tuple(step.version.texts.items()))
         answer = next(self._trials.ask_all([("suspected", whole)], LINES_SECONDS))[1]
@@ -106,7 +105,7 @@ class ByLines(Standings):
             self._lines_answer = False
             return None
         self._begin_at |= {(f.path.resolve(), n) for f in answer for n in (f.line, *f.doubtful)}
-        found: dict[tuple[Path, int, str], list[Edit]] = {}
+        found: Proposals = {}
         for finding in answer:
             if finding.status == "wrong" and finding.edit is not None:
                 edits = edits_of_line(finding, known.version)
@@ -124,3 +123,14 @@ class ByLines(Standings):
         """Whether an edit of a version has led nowhere before."""
         mark = texts_mark(version)
         return any((mark, (e.path, e.splices)) in self._banned for e in edits)
+
+
+def _together(own: Proposals, longer: Proposals) -> Proposals:
+    """What the values at two settings propose: first what both do, then what the longer does."""
+    found = {**longer, **own}
+    for part in own.keys() & longer.keys():
+        here, there = ({e.splices for e in each[part]} for each in (own, longer))
+        both = [e for e in longer[part] if e.splices in here]
+        rest = [e for e in longer[part] if e.splices not in here]
+        found[part] = [*both, *rest, *(e for e in own[part] if e.splices not in there)]
+    return found

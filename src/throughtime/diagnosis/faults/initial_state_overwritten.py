@@ -44,7 +44,8 @@ import numpy as np
 wrong = Wrong(B=1)
 assert Right().agrees() and wrong.agrees("W", "b", "V", "d") and not wrong.agrees("U")
 g, n = wrong.both
-assert np.linalg.matrix_rank(g["U"] - n["U"], tol=1e-6) == 1
+h_0, h_1 = wrong.h[0], wrong.h[1]
+assert np.linalg.matrix_rank(np.vstack([g["U"] - n["U"], h_1 - h_0]), tol=1e-6) == 1
 ```
 
 ## What looks like it

@@ -12,7 +12,7 @@ import pytest
 from helpers import run_command
 from throughtime.cli import INTERRUPTED, sample, train
 from throughtime.cli.train import Interruption
-from throughtime.training import load_checkpoint
+from throughtime.training import LostWorkerError, load_checkpoint
 from training_examples import text
 
 SMALL = ["--hidden", "6", "--embedding", "0", "--batch", "3", "--k1", "16"]
@@ -106,6 +106,18 @@ def test_the_second_ctrl_c_interrupts_and_the_handler_is_put_back():
     with pytest.raises(KeyboardInterrupt):
         press_twice()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.usefixtures("heard")
+def test_the_launcher_does_not_end_a_process_before_it_says_that_a_worker_is_lost():
+    """It ends the others by SIGTERM, at whatever moment; the message comes after the context."""
+    before = signal.getsignal(signal.SIGTERM)
+    interruption = Interruption()
+    with pytest.raises(LostWorkerError), interruption:
+        raise LostWorkerError("closed")
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert interruption.wished
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_whole_program(book):

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 from throughtime import storage, training
@@ -141,7 +141,9 @@ def _train(options: argparse.Namespace, processes: Processes) -> int:
 class Interruption:
     """A context in which the first Ctrl-C is only noted; the second one interrupts.
 
-    SIGTERM and SIGHUP are treated in the same way.
+    SIGTERM and SIGHUP are treated in the same way. Where a worker is lost, the launcher soon
+    sends the others SIGTERM: that one is noted even after the context, so that it does not end
+    the process before the message is out.
 
     Attributes:
         wished: whether one of them came; give `lambda: interruption.wished` to `Trainer.fit`.
@@ -155,8 +157,14 @@ class Interruption:
         self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
-    def __exit__(self, *problem: object) -> None:
-        self._put_back()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(problem, training.LostWorkerError):
+            self._put_back()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.wished = True

@@ -4,7 +4,7 @@ from throughtime.gradient_flow import DivergedError
 from throughtime.training.checkpoint import Checkpoint, Record, load_together, restarted
 from throughtime.training.checkpoint import load as load_checkpoint
 from throughtime.training.checkpoint import save as save_checkpoint
-from throughtime.training.distributed import Processes
+from throughtime.training.distributed import LostWorkerError, Processes
 from throughtime.training.distributed import join as join_processes
 from throughtime.training.ngrams import ngram_bits
 from throughtime.training.optimisers import SGD, Adam, AdamW, Norms, Optimiser, clip
@@ -21,6 +21,7 @@ __all__ = [
     "AdamW",
     "Checkpoint",
     "DivergedError",
+    "LostWorkerError",
     "Norms",
     "Optimiser",
     "Processes",

@@ -11,8 +11,6 @@ from benchmarks.diagnose.layouts import HELD
 from throughtime.arrays import Array
 from throughtime.diagnosis import FAULTS, Cause
 
-OUTCOMES = ("right", "listed", "place", "wrong", "unknown")
-
 
 def outcome(case: Case, causes: Sequence[Cause]) -> str:
     """Judges the causes that were named for a single mistake.

@@ -16,7 +16,6 @@ from corpus.notebooks.storage import LETTERS, head_names
 from throughtime.arrays import Array
 from throughtime.diagnosis import FAULTS, Cause
 
-OUTCOMES = ("true", "in set", "place", "false", "nothing")
 SAME = 1e-12  # relative: two gradients in float64 are one up to the order of their sums
 
 # Both of these together are a truncation after one step.

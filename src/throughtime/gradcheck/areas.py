@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -253,13 +253,6 @@ class Gates:
     def _across(self, shape: Shape) -> tuple[int, int]:
         """The rows or columns that a gate runs across."""
         return 0, table_of(shape)[1 - self.axis]
-
-
-class KnowsGates(Protocol):
-    """A layout that knows how tensors consist of gates."""
-
-    def gates_of(self, name: str, shapes: Mapping[str, Shape]) -> Gates | None:
-        """The gates of one tensor; None where it has none."""
 
 
 def gates_of(target: Target, name: str) -> list[Gates]:

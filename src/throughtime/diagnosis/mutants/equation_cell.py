@@ -33,8 +33,6 @@ from throughtime.equations import (
 Edits = Mapping[int, Node]
 """By the number of a value of the backward pass, what it is computed as instead."""
 
-NO_EDITS: Edits = {}
-
 
 @dataclass(frozen=True)
 class ParameterKind:

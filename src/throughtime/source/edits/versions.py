@@ -6,7 +6,6 @@ costs one run of the gradient, and not one of the whole file.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import types
 from collections.abc import Iterator, Sequence
@@ -138,12 +137,3 @@ def put_in(program: Program, version: Sequence[Replaced]) -> Iterator[bool]:
     finally:
         for function, code in before:
             function.__code__ = code
-
-
-def parses(text: str) -> bool:
-    """Whether a text is Python."""
-    try:
-        ast.parse(text)
-    except (SyntaxError, ValueError):
-        return False
-    return True

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import refuse
-from throughtime.gradcheck import CheckError, Target
+from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
 from throughtime.source.finding.candidates import Candidate, candidates
 from throughtime.source.finding.find import Found, found_of
@@ -140,11 +140,6 @@ def found_in_object(model: object, *data: Any, **options: Any) -> tuple[Found, P
     left = unchecked(Bench(Path(), files=files.copy()), best)
     found = found_of(path, type(model).__name__, best, [], files=files, length=None, left=left)
     return found, Program(found.recipe, files=files)
-
-
-def object_target(model: object, *data: Any, **options: Any) -> Target:
-    """The target of an object of the user's, as `found_in_object` finds it."""
-    return found_in_object(model, *data, **options)[1].target()
 
 
 def _steps(files: GivenFiles, options: dict[str, Any]) -> tuple[tuple[str, int], ...]:

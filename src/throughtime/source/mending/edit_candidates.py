@@ -5,7 +5,7 @@ A statement whose value the loss depends on belongs to the forward pass, and is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -211,8 +211,3 @@ def same_loss(before: float | None, after: float | None) -> bool:
     if before is None or after is None:
         return False
     return before == after or abs(before - after) <= SAME_LOSS * max(abs(before), abs(after))
-
-
-def first_version(texts: Iterable[tuple[Path, str]]) -> Version:
-    """The files as they stand."""
-    return Version(dict(texts), {})

@@ -25,9 +25,9 @@ from throughtime.codegen import (
     WORK_OF_A_THREAD,
     Loop,
     LoopPlan,
-    SourceWriter,
     Sums,
     Unavailable,
+    cell_source,
     library,
     of_input,
     plain,
@@ -74,7 +74,7 @@ class Twin:
         trace = backward.trace
         self.x = trace.inputs
         try:
-            self.source = source = SourceWriter(name, backward, program, dtype).source()
+            self.source = source = cell_source(name, backward, program, dtype)
         except (LookupError, ValueError, RecursionError) as problem:
             why = f"{type(problem).__name__}: {problem}"[:200]
             raise Unavailable(f"its equations have no form in C ({why})") from problem

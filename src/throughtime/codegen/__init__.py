@@ -7,9 +7,10 @@ from throughtime.codegen.c_layers import CellInC, DenseInC, EmbeddingInC, LayerI
 from throughtime.codegen.c_program import LossInC, ProgramInC
 from throughtime.codegen.cache import Unavailable
 from throughtime.codegen.compiler import SETTING, library, say
+from throughtime.codegen.loop import Loop
 from throughtime.codegen.places import Function, of_input
 from throughtime.codegen.plan import LoopPlan, Product, Stage, plain, size
-from throughtime.codegen.source import CellSource, Loop, SourceWriter
+from throughtime.codegen.source import CellSource, cell_source
 from throughtime.codegen.sums import Sums
 from throughtime.codegen.tolerances import OF_A_FUNCTION, WORK_OF_A_THREAD
 
@@ -28,10 +29,10 @@ __all__ = [
     "LossInC",
     "Product",
     "ProgramInC",
-    "SourceWriter",
     "Stage",
     "Sums",
     "Unavailable",
+    "cell_source",
     "library",
     "of_input",
     "plain",

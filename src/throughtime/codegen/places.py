@@ -86,8 +86,8 @@ class CNames:
         for number in sorted(lets):
             self.words.setdefault(plain(nodes[number]).number, writer.names[number])
 
-    def wish(self, gives: dict[str, Node], node: Node, otherwise: str) -> None:
-        """Adds a wanted value, under its own name if nothing else has that."""
+    def wish(self, gives: dict[str, Node], node: Node, otherwise: str) -> str:
+        """Adds a wanted value, under its own name if nothing else has that; gives the name."""
         node = plain(node)
         word = self.words.get(node.number, otherwise)
         given = node.leaf or word in gives or any(plain(n) is node for n in gives.values())
@@ -95,6 +95,7 @@ class CNames:
         while name in gives or (name == otherwise and name in self.words.values()):
             name += "_"
         gives[name] = node
+        return name
 
     def without(self, gives: Mapping[str, Node]) -> dict[int, str]:
         """The names of values, without those that what is wanted has taken."""

@@ -14,8 +14,8 @@ from throughtime.codegen.places import (
     of_input,
     stride_of,
 )
-from throughtime.codegen.plan import plain, plan, size
-from throughtime.codegen.rows import RowWriter
+from throughtime.codegen.plan import LoopPlan, plain, plan, size
+from throughtime.codegen.rows import RowFunction, RowWriter
 from throughtime.equations import BackwardPass, Dialect, Node, StepProgram
 
 
@@ -25,6 +25,9 @@ class Sums:
     Attributes:
         outer: sums over steps of a bᵀ, by number: a and b.
         added: sums over steps of other values, by number: the array that a row adds to.
+        plan: what the functions compute.
+        functions: one for each stage of the plan.
+        code: their source.
     """
 
     def __init__(
@@ -38,81 +41,84 @@ class Sums:
         with_inputs: bool,
     ) -> None:
         trace = backward.trace
+        self._inputs = trace.inputs
         known = [trace.inputs, *trace.states.values(), *program.kept, *program.frontier]
-        numbers = {plain(node).number for node in known}
-        totals = _totals(backward)
+        self._known = {plain(node).number for node in known}
         self.outer: dict[int, tuple[Node, Node]] = {}
         self.added: dict[int, str] = {}
         gives: dict[str, Node] = {}
-        sums: set[str] = set()
-        for node in totals:
-            inner = plain(node.operands[0])
-            if inner.operation == "outer":
-                a, b = map(plain, inner.operands)
-                if a.batched and b.batched:
-                    self.outer[node.number] = a, b
-                    for side in (a, b):
-                        stored = [n for w, n in gives.items() if w not in sums]
-                        there = side.number in numbers or any(n is side for n in stored)
-                        if not there and not of_input(side, trace.inputs):
-                            words.wish(gives, side, f"d{len(gives)}")
-                    continue
-            wanted = words.words.get(node.number, f"sum_{len(sums) + 1}")
-            while wanted in gives or wanted in OWN:
-                wanted += "_"
-            self.added[node.number] = wanted
-            gives[wanted] = inner
-            sums.add(wanted)
+        for node in _totals(backward):
+            self._want(gives, node, words)
         dinputs = None if backward.inputs is None else plain(backward.inputs)
-        if with_inputs and dinputs is not None and dinputs.number not in numbers:
+        if with_inputs and dinputs is not None and dinputs.number not in self._known:
             words.wish(gives, dinputs, "dinputs")
-        self.plan = own = plan(gives, known, words.without(gives), set(gives) | OWN, sums)
-        rows = RowWriter(own, dialect, name, frozenset(sums))
-        self.code: list[str] = []
+        sums = set(self.added.values())
+        self.plan: LoopPlan = plan(gives, known, words.without(gives), set(gives) | OWN, sums)
         self.functions: list[Function] = []
+        self.code: list[str] = []
+        rows = RowWriter(self.plan, dialect, name, frozenset(sums))
+        strides = self._strides(program)
         for k, row in enumerate(rows.functions()):
-            called = f"{name}_{k + 1}_rows"
-            if not row.name:
-                self.functions.append(Function(""))
-                continue
-            order = [*row.reads, *row.writes]
-            order = [own_name for own_name in order if own_name not in rows.large]
-            places = {}
-            wide = {own.names[n.number]: size(n) for n in own.given}
-            wide |= {
-                own.names[p.result.number]: size(p.result) for s in own.stages for p in s.products
-            }
-            wide |= {own.names[n.number]: size(n) for s in own.stages for n in s.values}
-            wide |= {wanted: size(n) for wanted, n in gives.items() if wanted not in sums}
-            shared = {own.names[n.number] for n in own.shared}
-            lines = []
-            given = {own.names[n.number]: n for n in own.given}
-            for at, own_name in enumerate(order):
-                each = "" if own_name in shared or own_name in sums else "step"
-                stride = wide.get(own_name, 0)
-                if own_name in given:
-                    stride = stride_of(given[own_name], program.frontier)
-                places[own_name] = StridedRows(own_name, stride, each)
-                lines.append(f"    real *const {own_name} = arrays[{at}];")
-            fixed = 0
-            for own_name, n in rows.large.items():
-                places[own_name] = StridedRows(own_name, n, "")
-                lines.append(f"    real *const {own_name} = work + {fixed};")
-                fixed += n
-            inner_lines = calls(row, places)
-            self.functions.append(Function(called, order, (0, fixed)))
-            self.code.append(row.code)
-            self.code.append(
-                "\n".join(
-                    [
-                        f"void {called}(long rows, real *const *arrays, real *work) {{",
-                        "    const long at = 0;",
-                        *lines,
-                        *(f"    {line}" for line in inner_lines),
-                        "}",
-                    ]
-                )
-            )
+            self._write(f"{name}_{k + 1}_rows", row, strides, rows.large)
+
+    def _want(self, gives: dict[str, Node], total: Node, words: CNames) -> None:
+        """Wants what a sum over steps is a sum of: the factors of an outer product, or a value."""
+        inner = plain(total.operands[0])
+        if inner.operation == "outer":
+            a, b = map(plain, inner.operands)
+            if a.batched and b.batched:
+                self.outer[total.number] = a, b
+                for factor in (a, b):
+                    if not self._is_there(gives, factor):
+                        words.wish(gives, factor, f"d{len(gives)}")
+                return
+        wanted = words.words.get(total.number, f"sum_{len(self.added) + 1}")
+        while wanted in gives or wanted in OWN:
+            wanted += "_"
+        self.added[total.number] = wanted
+        gives[wanted] = inner
+
+    def _is_there(self, gives: dict[str, Node], node: Node) -> bool:
+        """Whether the caller has a value, or is given it already."""
+        if node.number in self._known or of_input(node, self._inputs):
+            return True
+        sums = self.added.values()
+        return any(own is node for wanted, own in gives.items() if wanted not in sums)
+
+    def _strides(self, program: StepProgram) -> dict[str, int]:
+        """How far the rows of an array are apart, for those that have a row for each step."""
+        own, sums = self.plan, self.added.values()
+        computed = [node for stage in own.stages for node in stage.values]
+        computed += [product.result for stage in own.stages for product in stage.products]
+        strides = {own.names[node.number]: size(node) for node in computed}
+        strides |= {wanted: size(n) for wanted, n in own.gives.items() if wanted not in sums}
+        return strides | {own.names[n.number]: stride_of(n, program.frontier) for n in own.given}
+
+    def _write(
+        self, name: str, row: RowFunction, strides: dict[str, int], large: dict[str, int]
+    ) -> None:
+        """Writes a function that calls `row` for all rows; `large` arrays are in the workspace."""
+        if not row.name:
+            self.functions.append(Function(""))
+            return
+        arrays = [array for array in (*row.reads, *row.writes) if array not in large]
+        pointers = [f"real *const {array} = arrays[{k}];" for k, array in enumerate(arrays)]
+        alike = {self.plan.names[node.number] for node in self.plan.shared}  # for all rows
+        alike |= {*self.added.values(), *large}
+        places = {
+            array: StridedRows(array, 0, "")
+            if array in alike
+            else StridedRows(array, strides[array], "step")
+            for array in (*arrays, *large)
+        }
+        work = 0
+        for array, numbers in large.items():
+            pointers.append(f"real *const {array} = work + {work};")
+            work += numbers
+        lines = ["const long at = 0;", *pointers, *calls(row, places)]
+        head = f"void {name}(long rows, real *const *arrays, real *work) {{"
+        self.functions.append(Function(name, arrays, (0, work)))
+        self.code += [row.code, "\n".join([head, *(f"    {line}" for line in lines), "}"])]
 
 
 def _totals(backward: BackwardPass) -> list[Node]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import types
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,15 @@ def compiled(what: str | ast.Module, name: str, *, old: bool | None = None) -> t
         name: of the file.
         old: whether it is Python 2; None: to be seen from the statements.
     """
-    tree = ast.parse(what, name) if isinstance(what, str) else what
+    return _of_text(what, name, old) if isinstance(what, str) else _of_tree(what, name, old)
+
+
+@lru_cache(maxsize=512)
+def _of_text(text: str, name: str, old: bool | None) -> types.CodeType:
+    return _of_tree(ast.parse(text, name), name, old)
+
+
+def _of_tree(tree: ast.Module, name: str, old: bool | None) -> types.CodeType:
     tree = _Older(is_python_2(tree) if old is None else old).visit(tree)
     return compile(ast.fix_missing_locations(tree), name, "exec")
 

@@ -59,6 +59,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._roots = [path.parent, *list(path.parents)[1 : 1 + HIGHEST]]
         self._hidden = _names_in(path.parent)
         self._modules: dict[str, types.ModuleType] = {}
+        self._imported: list[str] = []  # names of modules that this has made since it was entered
         self._inside = False
         self.old = False  # whether the main file is one of Python 2
         name = path.stem if path.stem.isidentifier() else "user_file"
@@ -84,7 +85,9 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return
         self._inside = True
         own = self._hidden | set(self._modules)
-        names = [name for name in sys.modules if name in own or name.partition(".")[0] in own]
+        names = []
+        if not own.isdisjoint(sys.modules):  # a part of a package is there with its package only
+            names = [n for n in sys.modules if n in own or n.partition(".")[0] in own]
         before = {name: sys.modules.pop(name) for name in names}
         outside, precision = random_states(), torch_precision()
         sys.modules.update(self._modules)
@@ -104,8 +107,10 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             self._random, self._precision = random_states(), torch_precision()
             set_random_states(outside)
             torch_precision(precision or "float32")
-            for name in [n for n, m in sys.modules.items() if _loaded_by(m, self)]:
-                self._modules[name] = sys.modules.pop(name)
+            for name in self._imported:
+                if name in sys.modules:  # it is not where the import failed
+                    self._modules[name] = sys.modules.pop(name)
+            self._imported.clear()
             for name in self._modules:
                 sys.modules.pop(name, None)
             sys.modules.update(before)
@@ -199,6 +204,7 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
         """Lets Python make the module."""
+        self._imported.append(spec.name)
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Runs a file of the user's folder."""
@@ -289,10 +295,6 @@ def _names_in(folder: Path) -> set[str]:
     names = {path.stem for path in folder.glob("*.py")}
     names |= {path.parent.name for path in folder.glob("*/__init__.py")}
     return names - set(sys.stdlib_module_names) - {"throughtime", "numpy"}
-
-
-def _loaded_by(module: Any, loader: UserFiles) -> bool:
-    return getattr(getattr(module, "__spec__", None), "loader", None) is loader
 
 
 @dataclass(frozen=True)

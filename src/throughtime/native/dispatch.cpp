@@ -5,20 +5,7 @@
 #include <stdexcept>
 
 #include "bfloat16.hpp"
-
-#if defined(__x86_64__)
-#include <cpuid.h>
-#ifdef __linux__
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-#endif
-#if defined(__aarch64__) && defined(__linux__)
-#include <asm/hwcap.h>
-#include <sys/auxv.h>
-#elif defined(__aarch64__) && defined(__APPLE__)
-#include <sys/sysctl.h>
-#endif
+#include "processor.hpp"
 
 namespace throughtime {
 
@@ -46,19 +33,6 @@ const Isa *find(const std::string &name) {
 }
 
 #if defined(__x86_64__)
-// Whether the processor has AMX's tiles and bfloat16, and Linux lets this process use them: it has to be asked.
-[[maybe_unused]] bool has_amx() {
-#if defined(__linux__) && defined(TT_AMX)
-    unsigned a, b, c, d;
-    constexpr unsigned BF16 = 1u << 22, TILE = 1u << 24;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (BF16 | TILE)) != (BF16 | TILE)) return false;
-    constexpr long REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;
-    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
-#else
-    return false;
-#endif
-}
-
 // AMX is taken where THROUGHTIME_BFLOAT16=amx_bf16 asks for it: its code has run under emulation only.
 const Bfloat16 *bfloat16_of_v4() {
     const char *name = std::getenv("THROUGHTIME_BFLOAT16");
@@ -71,29 +45,15 @@ const Bfloat16 *bfloat16_of_v4() {
 }
 #endif
 
-#if defined(__aarch64__)
-// Whether the processor has products in bfloat16, as its system says.
-bool has_bfloat16() {
-#if defined(__linux__) && defined(HWCAP2_BF16)
-    return getauxval(AT_HWCAP2) & HWCAP2_BF16;
-#elif defined(__APPLE__)
-    int has = 0;
-    std::size_t size = sizeof has;
-    return sysctlbyname("hw.optional.arm.FEAT_BF16", &has, &size, nullptr, 0) == 0 && has;
-#else
-    return false;
-#endif
-}
-#endif
-
 }  // namespace
 
 std::vector<const Isa *> available_isas() {
 #if defined(__x86_64__)
+    static const int level = x86_level();
     std::vector<const Isa *> found;
-    if (__builtin_cpu_supports("x86-64-v4")) found.push_back(&isa_v4);
-    if (__builtin_cpu_supports("x86-64-v3")) found.push_back(&isa_v3);
-    if (__builtin_cpu_supports("x86-64-v2")) found.push_back(&isa_v2);
+    if (level >= 4) found.push_back(&isa_v4);
+    if (level >= 3) found.push_back(&isa_v3);
+    if (level >= 2) found.push_back(&isa_v2);
     return found;
 #else
     return {&isa_base};
@@ -113,11 +73,12 @@ const Isa &isa() {
 
 const Bfloat16 *bfloat16() {
 #if defined(__x86_64__)
-    if (&isa() != &isa_v4 || !__builtin_cpu_supports("avx512bf16")) return nullptr;
+    static const bool has = has_avx512_bf16();
+    if (&isa() != &isa_v4 || !has) return nullptr;
     static const Bfloat16 *const found = bfloat16_of_v4();
     return found;
 #elif defined(__aarch64__)
-    static const bool has = has_bfloat16();
+    static const bool has = has_neon_bf16();
     return has ? &neon_bf16 : nullptr;
 #else
     return nullptr;

@@ -29,17 +29,16 @@ class InTargets:
     def of(cls, loss: ModelLoss, outputs: Array) -> InTargets:
         """Of the errors of outputs (…, O); `constant` is (…), `slope` (…, O)."""
         O = outputs.shape[-1]  # noqa: E741  (the field's name for the number of outputs)
-
-        def error(place: int, value: float) -> Array:
-            targets = np.zeros(O)
-            targets[place] = value
-            return loss.errors(outputs, np.broadcast_to(targets, outputs.shape))[0]
-
-        constant, bend = error(0, 0.0), 0.0
-        if loss.kind != "absolute_error":
-            bend = float(np.median((error(0, 1.0) + error(0, -1.0)) / 2 - constant))
+        straight = loss.kind == "absolute_error"
+        each = np.eye(O)  # one target is 1, the others are 0
+        targets = np.concatenate([np.zeros((1, O)), each] + ([] if straight else [-each[:1]]))
+        targets = targets.reshape(len(targets), *[1] * (outputs.ndim - 1), O)
+        whole = (len(targets), *outputs.shape)
+        e = loss.errors(np.broadcast_to(outputs, whole), np.broadcast_to(targets, whole))[0]
+        constant, one = e[0], e[1 : 1 + O]
+        bend = 0.0 if straight else float(np.median((one[0] + e[-1]) / 2 - constant))
         bend = bend if abs(bend) > 1e-9 else 0.0
-        slope = np.stack([error(k, 1.0) - constant - bend for k in range(O)], axis=-1)
+        slope = np.moveaxis(one - constant - bend, 0, -1)
         return cls(constant, slope, bend)
 
     def errors(self, y: Array) -> Array:

@@ -93,6 +93,9 @@ def size_kind(name: str) -> str:
     return next((kind for pattern, kind in SIZES if re.search(pattern, low)), "")
 
 
+OF_SAMPLES = r"(train|test|batch|true|val|valid|curr?|current|seq|mini|sample|one|single|my)\w?_?"
+"""What may stand before `x` and `y`, as in `train_x`; `b_y` and `W_x` are parameters."""
+
 ROLES: tuple[tuple[str, str], ...] = (
     (r"^(d|grads?|delta)_?(l_?d_?)?(y|h|z|a|o|s|outs?|output|logit|pred|prob|score)s?(_\w+)?$",
      "upstream"),
@@ -100,6 +103,7 @@ ROLES: tuple[tuple[str, str], ...] = (
     (r"cache|^caches|store|tape|context|memory|history|^fwd|saved|info", "cache"),
     (r"y_?hat|pred|^outs?$|output(?!.*(grad|delta|size))|prob|^ps?$|logit|score|activation|^a_?l$"
      r"|^o$|^os$", "prediction"),
+    (rf"^{OF_SAMPLES}ys?$", "target"),
     (r"target|label|^y$|^ys$|^y_?(t|true|seq|batch|train|list|i|real|onehot|one_hot)$|true|truth"
      r"|^t$|^ts$|desired|expected|gold|answer|^y_|^tgt|^actual", "target"),
     (r"^lr$|rate|alpha|^eta$|learn|step_size", "rate"),
@@ -110,6 +114,7 @@ ROLES: tuple[tuple[str, str], ...] = (
      r"|s_?prev|^s_?0|h_?in$|last_h|^hs$|memor|prev_?s|initial", "state"),
     (r"^c_?\d?$|c_?prev|c_?0|c_?init|cell|prev_?c|c_?start|c_?in$", "state"),
     (r"^(init|initial|prev|previous|last)_|_(init|initial|prev|previous)$", "state"),
+    (rf"^{OF_SAMPLES}xs?$", "inputs"),
     (r"^x$|^xs$|^x_?\w{0,6}$|input|seq|sentence|^data|^s$|feat|sample|text|word|^ids?$|token|idx"
      r"|batch|^inp|^u$|^in_|indices|char|observ|signal|source|^src", "inputs"),
 )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import types
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 
 PYTHON_2 = {"xrange", "raw_input", "unicode", "basestring"}  # names that Python 3 lacks
 METHODS_OF_2 = {"iteritems", "itervalues", "iterkeys", "has_key"}
-SINGLE, QUOTIENT, WORDS = "_single_", "_quotient_", "_words_"  # names of builtins, below
+SINGLE, QUOTIENT, WORDS, RAGGED = "_single_", "_quotient_", "_words_", "_ragged_"  # builtins, below
+REDUCED = {"sum", "max", "min", "mean", "prod"}  # functions of NumPy that took a generator
 NOTE = "Read as Python 2: whole numbers divide to whole numbers."
 
 
@@ -85,6 +87,17 @@ class _Older(ast.NodeTransformer):
             node.value = _call(SINGLE, node.value, _loaded(node.target.value))
         return node
 
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if not _is_numpys(node.func) or len(node.args) != 1 or node.keywords:
+            return node
+        (given,) = node.args
+        if node.func.attr in REDUCED and isinstance(given, ast.GeneratorExp):  # type: ignore[attr-defined]
+            node.args = [ast.copy_location(ast.ListComp(given.elt, given.generators), given)]
+        if node.func.attr in ("array", "asarray") and not isinstance(given, ast.Constant):  # type: ignore[attr-defined]
+            return _call(RAGGED, node.func, given)
+        return node
+
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
         words = isinstance(node.left, ast.Constant) and isinstance(node.left.value, str)
@@ -124,6 +137,11 @@ def _is_item(target: ast.Subscript) -> bool:
     return plain and not any(isinstance(part, ast.Slice) for part in parts)
 
 
+def _is_numpys(node: ast.expr) -> bool:
+    """Whether it is a function of NumPy under one of its usual names, as `np.sum`."""
+    return isinstance(node, ast.Attribute) and getattr(node.value, "id", "") in ("np", "numpy")
+
+
 def _loaded(node: ast.expr) -> ast.expr:
     return ast.parse(ast.unparse(node), mode="eval").body
 
@@ -139,6 +157,19 @@ def _single(value: Any, place: Any) -> Any:
     if alone and isinstance(place, np.ndarray) and place.dtype.kind in "fiuc":
         return value.reshape(())[()]
     return value
+
+
+def _ragged(make: Callable[[Any], Any], value: Any) -> Any:
+    """An array of what has several shapes: one of objects, as NumPy made it before 1.24."""
+    try:
+        return make(value)
+    except ValueError:
+        if not isinstance(value, list | tuple):
+            raise
+        found = np.empty(len(value), dtype=object)
+        for n, part in enumerate(value):
+            found[n] = part
+        return found
 
 
 def _quotient(a: Any, b: Any) -> Any:
@@ -204,5 +235,6 @@ BUILTINS: dict[str, Any] = {
     SINGLE: _single,
     QUOTIENT: _quotient,
     WORDS: _words,
+    RAGGED: _ragged,
     "float": _Number(float),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,8 +36,8 @@ WORDS_IN_D = re.compile(  # that begin with a d which is no derivative's
 SUFFIX = re.compile(
     r"(_?grads?|_gradients?|_d|_diff|_delta|_deriv|_g|_bar|_dot|_acc(um)?|_updates?)$", re.I
 )
-VALUE = re.compile(r"^(v|val|value|values|data)$", re.I)  # of a parameter that holds …
-BESIDE = re.compile(r"^(d|dv|g|grads?|gradients?|diff|deriv|derivative|delta)$", re.I)  # … both
+VALUE = re.compile(r"^(v|val|value|values|data)$")  # of a parameter that holds … (`V` is a weight)
+BESIDE = re.compile(r"^(d|dv|g|grads?|gradients?|diff|deriv|derivative|delta)$")  # … both
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,21 @@ def _places(
             yield from _places(f"{text}[{n}]", part, (*path, str(n)), depth + 1, seen)
     elif (hasattr(value, "__dict__") and not callable(value)) or is_users(value):
         words = _of_both(vars(value))
-        for key, part in list(vars(value).items())[:MOST_ARRAYS]:
+        for key, part in list(held_by(value).items())[:MOST_ARRAYS]:
             own = words.get(key, (key,))
             yield from _places(f"{text}.{key}", part, (*path, *own), depth + 1, seen)
+
+
+def held_by(value: Any) -> dict[str, Any]:
+    """The attributes of an object: its own, and lists and arrays that its class holds for it."""
+    found = dict(vars(value))
+    if is_library(type(value)):
+        return found
+    for kind in type(value).__mro__[:-1]:
+        for key, part in vars(kind).items():
+            if isinstance(part, np.ndarray | list | dict) and not key.startswith("__"):
+                found.setdefault(key, part)
+    return found
 
 
 def _of_both(held: Mapping[Any, Any]) -> dict[Any, tuple[str, ...]]:
@@ -112,10 +125,18 @@ def _of_both(held: Mapping[Any, Any]) -> dict[Any, tuple[str, ...]]:
 def is_users(value: Any) -> bool:
     """Whether it is an object of a class that some user's file defines, callable or not."""
     kind = type(value)
-    others = ("builtins", "numpy", "functools", "torch")
-    known = str(kind.__module__).split(".")[0] in others
-    called = any("__call__" in vars(base) for base in kind.__mro__)
-    return hasattr(value, "__dict__") and called and not known and not isinstance(value, type)
+    return is_object(value) and any("__call__" in vars(base) for base in kind.__mro__)
+
+
+def is_object(value: Any) -> bool:
+    """Whether it is an object with attributes, of a class that is no library's."""
+    code = isinstance(value, type | types.FunctionType | types.ModuleType)
+    return hasattr(value, "__dict__") and not code and not is_library(type(value))
+
+
+def is_library(kind: type) -> bool:
+    """Whether a class is one of Python's or of a library's."""
+    return str(kind.__module__).split(".")[0] in ("builtins", "numpy", "functools", "torch")
 
 
 def summed(place: HeldArray, steps: int) -> HeldArray | None:
@@ -188,6 +209,21 @@ def _plain(word: str, *, gradient: bool) -> str:
 def _is_gate(word: str) -> bool:
     """Whether the g at a name's end is a gate's, as in `W_g` beside `W_i`, and no gradient's."""
     return bool(re.fullmatch(r"[WUVRb]\w{0,2}_g", word))
+
+
+def same_names(
+    parameter: HeldArray, gradient: HeldArray, others: Sequence[HeldArray]
+) -> list[HeldArray]:
+    """Other arrays than a gradient that are called like it, and have its parameter's shape."""
+    own = key(gradient, gradient=True)
+    return [
+        other
+        for other in others
+        if other.text != gradient.text
+        and own
+        and key(other, gradient=True)[-1:] == own[-1:]
+        and other.value.shape == parameter.value.shape
+    ]
 
 
 def is_named_gradient(place: HeldArray) -> bool:

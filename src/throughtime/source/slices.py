@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from throughtime.source.meanings import SIZE_KINDS, VALUES, size_kind
 
@@ -157,18 +157,26 @@ class Slices:
         every = {**self.siblings, **self.definitions}
         return {name: node for name, node in every.items() if isinstance(node, ast.ClassDef)}
 
-    def calls_of(self, name: str) -> Iterator[ast.Call]:
-        """The calls of a function or method of this name, anywhere in the file."""
-        for node in [*self.statements, *self.definitions.values()]:
+    def scopes(self) -> Iterator[Sequence[ast.AST]]:
+        """The statements at the top of the file, and each function: names mean one thing in it."""
+        yield list(self.statements)
+        for node in self.definitions.values():
+            yield from ([part] for part in ast.walk(node) if isinstance(part, ast.FunctionDef))
+
+    def calls_of(self, name: str, within: Sequence[ast.AST] | None = None) -> Iterator[ast.Call]:
+        """The calls of a function or method of this name, anywhere in the file or in a scope."""
+        for node in within or [*self.statements, *self.definitions.values()]:
             for part in ast.walk(node):
                 if isinstance(part, ast.Call):
                     called = getattr(part.func, "attr", getattr(part.func, "id", ""))
                     if called == name:
                         yield part
 
-    def results_of(self, name: str, *, method: bool) -> Iterator[list[str]]:
-        """The names that results of calls of a function are given, "" for what has none."""
-        for node in [*self.statements, *self.definitions.values()]:
+    def results_of(
+        self, name: str, *, method: bool, within: Sequence[ast.AST]
+    ) -> Iterator[list[str]]:
+        """The names that results of calls of a function are given in a scope, "" for none."""
+        for node in within:
             for part in ast.walk(node):
                 if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call):
                     func = part.value.func

@@ -15,7 +15,7 @@ import traceback
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,12 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                      if _is_data(key, value)})
             for space in self._spaces()
         ]  # fmt: skip
-        return State(data, random_states())
+        code = [
+            (space, {key: value for key, value in dict(vars(space)).items()
+                     if not key.startswith("__") and not _is_data(key, value)})
+            for space in self._spaces()
+        ]  # fmt: skip
+        return State(data, random_states(), code)
 
     def restore(self, state: State) -> None:
         """Puts a copy of the data back."""
@@ -142,6 +147,9 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                     delattr(space, key)
             for key, value in data.items():
                 setattr(space, key, copied(value, memo))
+        for space, code in state.code:  # a name of a function may have been given to a number
+            for key in code.keys() - vars(space).keys():
+                setattr(space, key, code[key])
         set_random_states(state.random)
 
     def texts(self) -> dict[Path, str]:
@@ -299,10 +307,11 @@ def _names_in(folder: Path) -> set[str]:
 
 @dataclass(frozen=True)
 class State:
-    """The data of modules and classes by name, and the random states."""
+    """The data of modules and classes by name, the random states, and functions by name."""
 
     data: list[tuple[types.ModuleType | type, dict[str, Any]]]
     random: tuple[Any, Any]
+    code: list[tuple[types.ModuleType | type, dict[str, Any]]] = field(default_factory=list)
 
 
 class Nowhere(io.TextIOBase):

@@ -90,7 +90,7 @@ class Pool:
         if is_counted(name):
             return VALUES[sizes]
         if kind == "state":
-            found = [f"states[{position}]"]
+            found = [*found, f"states[{position}]"]  # what a pass has returned goes first
         if sizes == "once":
             return VALUES[sizes]
         if kind in ("inputs", "") and sizes in VALUES and sizes != "inputs":
@@ -190,6 +190,8 @@ def _is_wanted(name: str, default: ast.expr, pool: Pool) -> bool:
     none = isinstance(default, ast.Constant) and default.value is None
     if size_kind(name) == "once":
         return True
+    if size_kind(name) in ("inputs", "outputs") and is_size(name, default):
+        return True  # a pass that makes vectors of indices, vocab_size=27
     if kind == "rate":
         return isinstance(default, ast.Constant) and isinstance(default.value, float)
     return none and kind in ("target", "inputs") and bool(pool.roles.get(kind))

@@ -15,6 +15,8 @@ Function = ast.FunctionDef
 BOTH = re.compile("loss|cost|forward|fwd", re.I)  # in the name of both passes in one
 WRAPPERS = {"array", "asarray", "stack", "vstack", "hstack", "concatenate", "list", "tuple"}
 USED = 0.01  # of how likely each is, by which functions that a script uses differ among themselves
+HELPS = 4.0  # less likely is a class with both passes that holds no arrays
+MAKES = re.compile(r"rand|normal|uniform|zeros|ones|eye|array|init|xavier|glorot|empty|full", re.I)
 FIRST_WORDS = ("back", "bptt", "bprop", "grad", "lossf", "costf")
 
 
@@ -196,6 +198,7 @@ def _of_class(
     backwards = [f for f in own.values() if is_backward(f) and f not in forwards[:1]]
     backwards.sort(key=lambda f: -_likely(node.name, f, None, 0))
     inner = [("net.", f) for f in own.values() if is_loss(f)]
+    helps = HELPS if _holds_nothing(own, forwards + backwards, classes) else 0.0
     for backward in backwards:
         forward = _partner(backward, forwards)
         if forward is None and not BOTH.search(backward.name):
@@ -208,9 +211,29 @@ def _of_class(
             forward,
             backward,
             tuple(inner + losses),
-            _likely(node.name, backward, forward, len(inner)) + 1,
+            _likely(node.name, backward, forward, len(inner)) + 1 - helps,
             node.lineno,
         )
+
+
+def _holds_nothing(
+    own: Mapping[str, Function], passes: list[Function], classes: Mapping[str, ast.ClassDef]
+) -> bool:
+    """Whether a class makes no arrays, nor objects of the file's classes, and is given none.
+
+    So it is with an activation function that has both passes, which is no network.
+    """
+    for function in own.values():
+        if function in passes:
+            continue
+        if set(arguments(function, method=True)[0]) - {"name"}:
+            return False
+        for part in ast.walk(function):
+            if isinstance(part, ast.Call):
+                called = getattr(part.func, "attr", getattr(part.func, "id", ""))
+                if called in classes or MAKES.search(called):
+                    return False
+    return bool(own)
 
 
 def _of_functions(
@@ -267,6 +290,16 @@ def _runs_in_loop(function: Function, other: Function) -> bool:
         if other is not function and f"self.{other.name}" in map(ast.unparse, calls):
             return True
     return False
+
+
+def is_single(candidate: Candidate) -> bool:
+    """Whether both passes are of a single step: they have no loop, and are given the state."""
+    passes = [f for f in (candidate.forward, candidate.backward) if f is not None]
+    loops = (ast.For, ast.While, ast.comprehension)
+    if len(passes) == 1 or any(isinstance(p, loops) for f in passes for p in ast.walk(f)):
+        return False
+    given = arguments(passes[0], method=candidate.owner is not None)[0]
+    return any(role(name) == "state" for name in given)
 
 
 def is_step(forward: Function, backward: Function) -> bool:

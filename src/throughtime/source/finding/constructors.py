@@ -8,14 +8,20 @@ import re
 from collections.abc import Sequence
 
 from throughtime.source.finding.arrays_by_name import arrays_wanted, dictionaries
-from throughtime.source.finding.calls import UNKNOWN, is_size
+from throughtime.source.finding.calls import COUNTS, UNKNOWN, is_size
 from throughtime.source.finding.candidates import arguments, is_backward, is_forward, methods
-from throughtime.source.meanings import VALUES, size_kind
+from throughtime.source.meanings import INPUTS, VALUES, size_kind
 from throughtime.source.slices import Slices
 
 QUOTES = "'\""
 DEEPEST_BASE = 4  # classes whose constructors pass what they are given on to the next one's
 MOST_KINDS = 2  # classes that are tried for one argument
+SYMBOLS = re.compile(r"char|vocab|word|symbol|alphabet|token|letter|_?(list|set)$", re.I)
+"""Arguments of constructors that may be the symbols themselves, and no number of them."""
+DATA = re.compile(
+    r"^_?((train|batch)_)?[xy]s?(_(train|data|batch|seq))?$|^(train(ing)?_)?data$", re.I
+)
+SOME_SYMBOLS = f"list({'abcdefgh'[:INPUTS]!r})"
 ACTIVATION = re.compile(r"activ|nonlin|act_?f|^act$|squash", re.I)
 
 
@@ -44,6 +50,10 @@ def constructors(slices: Slices, name: str, depth: int = 0) -> list[str]:
         values = list(VALUES.get(size_kind(argument), UNKNOWN))
         if argument in small and argument not in named:
             values = values[:1]
+        if argument in needed and SYMBOLS.search(argument) and not COUNTS.search(argument):
+            values.append(SOME_SYMBOLS)
+        if argument in needed and (datum := _datum(argument)):
+            values = [datum]
         literal = written.get(argument, "")
         if ACTIVATION.search(argument):
             values = [*_activations(classes), *values, *filter(None, [literal])]
@@ -63,6 +73,21 @@ def constructors(slices: Slices, name: str, depth: int = 0) -> list[str]:
         ]
         found.append(f"{name}({', '.join(words)})")
     return found
+
+
+def data_of_constructor(slices: Slices, name: str) -> tuple[str, ...]:
+    """The names among `x` and `y` that a class's constructor is given: `Net(X, y, hidden=4)`."""
+    make = methods(slices.classes[name], slices.classes).get("__init__")
+    if make is None:
+        return ()
+    return tuple(dict.fromkeys(filter(None, map(_datum, arguments(make, method=True)[0]))))
+
+
+def _datum(argument: str) -> str:
+    """`x` or `y` for an argument of a constructor that is data by its name, else ""."""
+    if not DATA.match(argument):
+        return ""
+    return "y" if "y" in argument.lower() else "x"
 
 
 def own_literals(slices: Slices, name: str, every: Sequence[str]) -> dict[str, str]:

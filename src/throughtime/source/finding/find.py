@@ -17,9 +17,9 @@ from throughtime.gradcheck import CheckError
 from throughtime.source import older
 from throughtime.source.bench import Bench
 from throughtime.source.child import tell
-from throughtime.source.finding.candidates import Candidate, candidates
+from throughtime.source.finding.candidates import Candidate, candidates, is_single
 from throughtime.source.finding.forms import Sizes, forms
-from throughtime.source.finding.models import IMPORT
+from throughtime.source.finding.models import IMPORT, LEFT_OUT
 from throughtime.source.finding.readings import AT_REST, Judged, unchecked
 from throughtime.source.finding.region import RegionSearch
 from throughtime.source.finding.scripts import scripts_beside
@@ -51,6 +51,10 @@ NOT_CHECKED = (
 OWN_FAULT = re.compile(  # of code that runs with no data whatever
     r"NameError|UnboundLocalError|AttributeError: '(?!int|float|str|list|dict|tuple|NoneType|numpy"
     r"|function|ndarray)\w+' object has no attribute"
+)
+ONE_STEP = (
+    "A single step is checked, as the passes have no loop: what a training loop makes of it, and "
+    "whether it carries the gradient from step to step, is not."
 )
 EXAMPLE = (
     "net = Net(5, 4); x = np.random.randn(6, 5); y = np.random.randn(6, 4); out = net.apply(x); "
@@ -123,6 +127,7 @@ def find(
     bench = Bench(path, texts)
     failures: list[str] = []
     doubtful: list[tuple[Candidate, Judged]] = []
+    cells: list[tuple[Candidate, Judged]] = []
     for candidate in chosen[:MOST_CANDIDATES]:
         if bench.tries > MOST_TRIES_IN_ALL:
             failures.append(f"{candidate.name}: not tried, since the others took so long")
@@ -134,6 +139,8 @@ def find(
             failures.append(f"{candidate.name}: {_last(search.failures)}")
         elif failures and not name and not best.recurrent and CELL.search(_tried_first(chosen)):
             failures.append(f"{candidate.name}: it runs, and is no recurrent network")
+        elif best.believed and is_single(candidate) and not name and not setup:
+            cells.append((candidate, best))  # a part of what the file trains, if it does so
         elif best.believed:
             names = [c.name for c in every]
             left = unchecked(bench, best)
@@ -158,6 +165,12 @@ def find(
         for place, steps in _beside(path, tree, name):
             with contextlib.suppress(CheckError):
                 return _found_region(place, texts, steps, every)
+    for candidate, best in cells[:1]:
+        names = [c.name for c in every]
+        left = unchecked(bench, best)
+        found = found_of(path, candidate.name, best, names, texts=texts, left=left)
+        tried = [f"Tried before it: {said}." for said in failures]
+        return replace(found, notes=(*found.notes, ONE_STEP, *tried))
     if not chosen:
         if unread is not None:
             raise unread
@@ -241,7 +254,8 @@ def _with_own_loss(
             other, judged = _best_region(place, texts, steps[:MOST_STEPS], [])
         except CheckError:
             continue
-        if not set(best.moves) <= {n.rpartition(".")[2] for n in judged.moves} | set(judged.moves):
+        words = [name.split(".") for name in judged.moves]
+        if not set(best.moves) <= {".".join(w[n:]) for w in words for n in range(len(w))}:
             continue  # another network's
         if judged.right or judged.factor is not None or len(best.right) < len(best.moves):
             return other
@@ -377,6 +391,11 @@ def found_of(
     if best.update:
         notes.append(
             f"The gradient is used up in an update: it is read as (old − new)/{reading.rate}."
+        )
+    if LEFT_OUT in reading.setup:
+        notes.append(
+            "What moves the parameters is left out of the backward pass: the gradient is read "
+            "before it."
         )
     if files is None and Bench(path, texts).files.old:
         notes.append(older.NOTE)

@@ -58,13 +58,13 @@ class Form:
 
     Args:
         text: an expression, of NumPy's generator `draw`.
-        time: the axis of time.
+        time: the axis of time; None for the input of a single step.
         batch: the axis of sequences, if there are several.
         said: what a reader is told.
     """
 
     text: str
-    time: int
+    time: int | None
     batch: int | None
     said: str
 
@@ -99,10 +99,16 @@ def forms(sizes: Sizes) -> tuple[Form, ...]:
     )
 
 
+def single_forms(sizes: Sizes) -> tuple[Form, ...]:
+    """The forms of the input of a single step, the likelier first."""
+    return tuple(_floats(axes, sizes) for axes in ("I 1", "I", "1 I", "B I", "I B"))
+
+
 def _floats(axes: str, sizes: Sizes) -> Form:
     names = axes.split()
     text = f"draw.standard_normal({_shape(names, sizes)})"
-    return Form(text, names.index("T"), _batch(names), f"({', '.join(names)})")
+    time = names.index("T") if "T" in names else None
+    return Form(text, time, _batch(names), f"({', '.join(names)})")
 
 
 def _integers(axes: str, sizes: Sizes, tail: str = "") -> Form:
@@ -198,6 +204,8 @@ def targets(form: Form, sizes: Sizes, stepwise: bool | None = None) -> list[tupl
                 (f"draw.standard_normal(({H}, {B}, {T}))", 2),
                 (f"{hot.format(B)}.T", None),
             ]
+    if form.time is None:
+        return [pair for pair in found if pair[1] is None]
     if stepwise is None:
         return found
     return sorted(found, key=lambda pair: (pair[1] is not None) != stepwise)

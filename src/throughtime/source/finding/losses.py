@@ -23,12 +23,14 @@ class Output:
         raw: the expression of what it is in the user's code.
         shape: of the array.
         ones: whether its entries over the outputs sum to 1.
+        axis: of the outputs: the last, or the last but one.
     """
 
     text: str
     raw: str
     shape: tuple[int, ...]
     ones: bool
+    axis: int = -1
 
 
 def elements_of(out: object, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -59,7 +61,8 @@ def outputs_of(out: object, names: Sequence[str], bench: Bench) -> Iterator[Outp
         array, expression = _stacked(value, text)
         if array is None or array.size < 1 or array.ndim < 1 or array.dtype.kind != "f":
             continue
-        found = Output(expression, text, array.shape, np.allclose(array.sum(_axis(array.shape)), 1))
+        axis = _axis(array)
+        found = Output(expression, text, array.shape, bool(np.allclose(array.sum(axis), 1)), axis)
         yield found
         last = last or _last_step(found, value)
         shown += 1
@@ -73,14 +76,21 @@ def _last_step(output: Output, value: Any) -> Output | None:
     """What a list of outputs, one for each step, ends with: the loss may be of that alone."""
     if not isinstance(value, list) or len(value) != STEPS or len(output.shape) < 2:
         return None
-    return Output(f"{output.text}[-1]", f"{output.raw}[-1]", output.shape[1:], output.ones)
+    return at_end(output)
+
+
+def at_end(output: Output) -> Output:
+    """The last of outputs of all steps."""
+    shape = output.shape[1:]
+    axis = output.axis if len(shape) > 1 else -1
+    return Output(f"{output.text}[-1]", f"{output.raw}[-1]", shape, output.ones, axis)
 
 
 def at_last_step(outputs: Sequence[Output]) -> Iterator[Output]:
     """What outputs in an array, one for each step, end with: targets may be of that alone."""
     for output in outputs:
         if len(output.shape) > 1 and output.shape[0] == STEPS:
-            last = Output(f"{output.text}[-1]", f"{output.raw}[-1]", output.shape[1:], output.ones)
+            last = at_end(output)
             if last.text not in {other.text for other in outputs}:
                 yield last
 
@@ -136,8 +146,11 @@ def upstreams(
 def hot(output: Output) -> str:
     """Targets in the form of an output, indices as one-hot."""
     shape = f"np.shape({output.text})"
+    classes = f"np.eye({output.shape[output.axis]})[np.asarray(y)]"
+    if output.axis == -2 and output.shape[-1] > 1:  # sequences side by side
+        classes = f"np.swapaxes({classes}, -1, -2)"
     return (
-        f"(np.reshape(np.eye({output.shape[_axis(output.shape)]})[np.asarray(y)], {shape})"
+        f"(np.reshape({classes}, {shape})"
         f" if np.size(y) != np.size({output.text}) else np.reshape(y, {shape}))"
     )
 
@@ -145,7 +158,7 @@ def hot(output: Output) -> str:
 def _differences(output: Output, losses: list[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
     """Upstream gradients of usual losses: prediction minus target, with usual factors."""
     text, aim = output.text, hot(output)
-    axis = _axis(output.shape)
+    axis = output.axis
     soft = f"np.exp({text}) / np.sum(np.exp({text}), axis={axis}, keepdims=True)"
     counts = [f"len({text})"] if len(output.shape) > 1 else []
     if len(output.shape) > 2:
@@ -174,13 +187,21 @@ def _with_implicit(
         yield d, f"loss = {half}{square}{divided}", f"squared error of {output.raw}"
 
 
-def _axis(shape: tuple[int, ...]) -> int:
-    """The axis of the outputs: the last, or the last but one where that is of size 1."""
-    return -2 if len(shape) > 1 and shape[-1] == 1 else -1
+def _axis(array: np.ndarray) -> int:
+    """The axis of the outputs: the last, or the last but one where that is of size 1.
+
+    The last but one, too, where entries sum to 1 along it alone: sequences stand side by side.
+    """
+    if array.ndim < 2:
+        return -1
+    if array.shape[-1] == 1:
+        return -2
+    aside = np.allclose(array.sum(-2), 1) and not np.allclose(array.sum(-1), 1)
+    return -2 if aside and array.shape[-2] > 1 else -1
 
 
 def _entropy(output: Output) -> str:
-    text, axis = output.text, _axis(output.shape)
+    text, axis = output.text, output.axis
     if output.ones:
         return f"-np.sum({hot(output)} * np.log({text}))"
     total = f"np.log(np.sum(np.exp({text}), axis={axis}, keepdims=True))"
@@ -190,7 +211,7 @@ def _entropy(output: Output) -> str:
 def implicit(output: Output) -> Iterator[tuple[str, str, bool]]:
     """Usual losses of an output, for a backward pass that takes targets where no loss is there."""
     aim, text = hot(output), output.text
-    counts = [f"len({text})", f"(np.size({text}) / {output.shape[_axis(output.shape)]})"]
+    counts = [f"len({text})", f"(np.size({text}) / {output.shape[output.axis]})"]
     for divided in ("", *(f" / {count}" for count in counts)):
         yield f"loss = {_entropy(output)}{divided}", f"cross-entropy of {output.raw}", True
     square = f"np.sum(({text} - {aim}) ** 2)"

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
@@ -18,10 +19,16 @@ from throughtime.source.finding.arrays_by_name import (
 )
 from throughtime.source.finding.calls import role_of, sized
 from throughtime.source.finding.candidates import Candidate, Function, arguments, methods, returned
-from throughtime.source.finding.constructors import QUOTES, constructors, own_literals
-from throughtime.source.finding.forms import Sizes, sizes_of, written_sizes
+from throughtime.source.finding.constructors import (
+    QUOTES,
+    constructors,
+    data_of_constructor,
+    own_literals,
+)
+from throughtime.source.finding.forms import Sizes, forms, sizes_of, targets, written_sizes
 from throughtime.source.finding.losses import value_of
-from throughtime.source.finding.rates import rate_of
+from throughtime.source.finding.rates import rate_of, reached
+from throughtime.source.finding.updates import without_optimisers
 from throughtime.source.meanings import BATCH, HIDDEN, INITIALISE, INPUTS, OUTPUTS, STEPS
 from throughtime.source.pairing import places
 from throughtime.source.slices import Slices, names_set
@@ -31,8 +38,11 @@ ENOUGH_MODELS = 2  # ways to make a model that are gone on with
 TENSORS = "import torch\ntorch.set_default_dtype(torch.float64)\ntorch.manual_seed(0)"
 FEWEST_RETURNED = 2  # arguments of the passes, for what a function returns to be the parameters
 PENALTY = re.compile(r"^_?(reg(_\w+)?|l[12](_\w+)?|lambda_?|lam|lmbda|weight_decay|\w+_(reg|l2))$")
+TRAINING = re.compile(r"^_?(is_?|in_?)?train(ing)?(_?mode)?$", re.I)
 BUILD = re.compile(r"^_?(init|build|connect|set_?up|compile|create|make|alloc|reset)", re.I)
 """Methods that make the arrays of an object whose constructor makes none."""
+RETURNS = re.compile(r"^_?(return|output|with|keep)_", re.I)  # settings of what a pass gives
+LEFT_OUT = "lambda *given, **_: "  # in the place of what moves the parameters
 RATE = 0.1  # that calls are given
 IMPORT = "import numpy as np\ndraw = np.random.default_rng(0)"
 
@@ -55,6 +65,9 @@ class Models:
         self.rate = RATE
         self.names: tuple[str, ...] = ()  # of parameters that a function of the file returns
         self.taken: dict[str, str] = {}  # arguments that are parameters, with their expressions
+        self.data: tuple[str, ...] = ()  # arguments of the constructor that are data, x and y
+        self.drawn = ""  # statements that draw some of them
+        self.still = False  # whether what moves the parameters is left out
         self._first = bench.tries
         self._order = 0.0
         self._sited: set[tuple[str, str]] = set()  # functions and arguments that get results
@@ -92,11 +105,18 @@ class Models:
         """Arguments that the file's own calls give words, True or False, as `is_train=True`."""
         found: dict[str, str] = {}
         for function in self.used:
-            needed, _ = arguments(function, method=self.method)
+            needed, optional = arguments(function, method=self.method)
             for name, text in own_literals(self.slices, function.name, needed).items():
+                if name in optional and RETURNS.match(name):
+                    continue  # a call that wants no result is not one that a loss is made of
                 if text in ("True", "False") or text[0] in QUOTES:
                     found.setdefault(name, text)
         return found
+
+    @property
+    def _start(self) -> str:
+        """What is run before a model is made."""
+        return f"{self._import}\nT = {STEPS}{self.drawn}"
 
     def role(self, name: str) -> str:
         """What an argument is, by what the file gives for it, or else by its own name."""
@@ -108,7 +128,7 @@ class Models:
         written = {**given[-1], **given[0]}
         ours = bool(re.search(r"^params = (list\()?\{", setup, re.M)) or "(lambda p:" in setup
         own = ours and not self.given_setup  # arrays of the sizes that we ask for
-        if own or not self.bench.runs(f"{self._import}\nT = {STEPS}\n{setup}", self.failures):
+        if own or not self.bench.runs(f"{self._start}\n{setup}", self.failures):
             return [Sizes()]
         shapes = [
             place.value.shape
@@ -124,16 +144,14 @@ class Models:
     @property
     def functions(self) -> dict[str, ast.AST]:
         """The functions of the file, and the methods of the candidate's own class, by name."""
-        owner = self.candidate.owner
-        own = methods(owner, self.classes) if owner is not None else {}
-        return {**self.slices.definitions, **own}
+        return {**self.slices.definitions, **self.own}
 
     def _rate(self, setup: str) -> float:
         """The learning rate of updates: what the user's code has, or what calls are given."""
         if any(self.role(n) == "rate" for f in self.used for part in
                arguments(f, method=self.method) for n in part):  # fmt: skip
             return RATE
-        if not self.bench.runs(f"{self._import}\nT = {STEPS}\n{setup}", self.failures):
+        if not self.bench.runs(f"{self._start}\n{setup}", self.failures):
             self.failures.pop()
             return RATE
 
@@ -159,20 +177,45 @@ class Models:
         assert self.candidate.owner is not None
         enough = 0
         wrong: list[str] = []  # why other calls did not run, of interest if none does
-        for call in constructors(self.slices, self.candidate.owner.name):
-            text = f"{constants}\nnet = {call}"
-            if self.bench.runs(f"{self._import}\nT = {STEPS}\n{text}", self.failures):
+        name = self.candidate.owner.name
+        self.data = data_of_constructor(self.slices, name)
+        for call, drawn in product(constructors(self.slices, name), self._drawn_data()):
+            self.drawn, text = drawn, f"{constants}\nnet = {call}"
+            if self.bench.runs(f"{self._start}\n{text}", self.failures):
                 enough += 1
                 if made := self._made_by_method(text):
                     yield f"{text}\n{made}", ("params", "net", *arrays)
                     continue
                 text = self._built(text)
-                yield f"{text}{self._without_penalty()}", ("net", *arrays)
+                yield f"{text}{self._in_training()}{self._without_penalty()}", ("net", *arrays)
                 if enough >= ENOUGH_MODELS and "lambda p" not in call:
                     return
             else:
                 wrong.append(self.failures.pop())
         self.failures += wrong if not enough else []
+
+    def _drawn_data(self) -> list[str]:
+        """Statements that draw what a constructor is given of data; one with none of them."""
+        if not self.data:
+            return [""]
+        return [
+            f"\nx = {form.text}[:{STEPS}]\ny = {aim}"
+            for form in (f for f in forms(Sizes()) if not f.time)
+            for aim, _ in targets(form, Sizes())[:2]
+        ]
+
+    def _as_it_is_tried(self, setup: str) -> str:
+        """A model's statements, with those that leave its optimisers out where they hide it."""
+        if not self.still:
+            return setup
+        made = without_optimisers(reached([self.candidate.backward], self.functions), self.own)
+        return f"{setup}\n{made}" if made else setup
+
+    @property
+    def own(self) -> dict[str, Function]:
+        """The methods of the candidate's class."""
+        owner = self.candidate.owner
+        return methods(owner, self.classes) if owner is not None else {}
 
     def _made_by_method(self, text: str) -> str:
         """The statement that makes parameters by a method, where the passes are given them."""
@@ -186,9 +229,7 @@ class Models:
             if INITIALISE.match(name) and name != "__init__" and _gives(method):
                 for given in sized(method, method=True, most=3):
                     made = f"params = net.{name}({given})"
-                    if self.bench.runs(
-                        f"{self._import}\nT = {STEPS}\n{text}\n{made}", self.failures
-                    ):
+                    if self.bench.runs(f"{self._start}\n{text}\n{made}", self.failures):
                         return made
                     self.failures.pop()
         return ""
@@ -204,17 +245,23 @@ class Models:
                 continue
             for given in sized(method, method=True, most=3):
                 made = f"{text}\nnet.{name}({given})"
-                if not self.bench.runs(f"{self._import}\nT = {STEPS}\n{made}", self.failures):
+                if not self.bench.runs(f"{self._start}\n{made}", self.failures):
                     self.failures.pop()
                 elif self._has_weights():
                     return made
-        self.bench.runs(f"{self._import}\nT = {STEPS}\n{text}", self.failures)
+        self.bench.runs(f"{self._start}\n{text}", self.failures)
         return text
 
     def _has_weights(self) -> bool:
         """Whether the object holds a matrix."""
         held = value_of(self.bench, "net")
         return any(place.value.ndim > 1 for place in places("net", held, ("net",)))
+
+    def _in_training(self) -> str:
+        """Sets what says that the object is trained, as `training = False`, to True."""
+        held = self.bench.space.get("net")
+        names = [n for n in dir(held) if TRAINING.match(n) and getattr(held, n, None) is False]
+        return "".join(f"\nnet.{name} = True" for name in names)
 
     def _without_penalty(self) -> str:
         """Sets to 0 what weighs a penalty of the parameters, where no loss of the class has it."""
@@ -227,7 +274,7 @@ class Models:
     def _constants(self, names: Iterable[str]) -> str:
         """The file's statements that set these names; those that fail are left out."""
         kept: list[str] = []
-        self.bench.runs(f"{self._import}\nT = {STEPS}", self.failures)
+        self.bench.runs(self._start, self.failures)
         for node in ast.parse(self.slices.text(names)).body:
             text = ast.unparse(node)
             try:
@@ -262,7 +309,7 @@ class Models:
                     )
                     for given in sized(node, method=False, most=6):
                         text = f"{constants_too}\nparams = {name}({given})"
-                        if self.bench.runs(f"{self._import}\nT = {STEPS}\n{text}", self.failures):
+                        if self.bench.runs(f"{self._start}\n{text}", self.failures):
                             self.names = tuple(returned(node))
                             yield text, ("params", *arrays)
                             self.names = ()
@@ -301,7 +348,7 @@ class Models:
             constants = self._constants(needs)
             for words in sized(node, method=False, most=6):
                 text = f"{constants}\nparams = list({name}({words}))"
-                if self.bench.runs(f"{self._import}\nT = {STEPS}\n{text}", self.failures):
+                if self.bench.runs(f"{self._start}\n{text}", self.failures):
                     self.names = tuple(given)
                     self.taken = {n: f"params[{i}]" for i, n in enumerate(given) if n in wanted}
                     yield text, ("params",)

@@ -21,7 +21,9 @@ def rate_of(
         known: the functions and methods of the user's by name.
         value: gives the value of a name that is no function's own, as `self.lr` or `RATE`.
     """
-    rates: set[float] = set()
+    rates: set[float] = set()  # of updates by a name of a rate,
+    read: set[float] = set()  # of names of rates that are read anywhere, as in update(lr * grads),
+    written: set[float] = set()  # and numbers that are written out in updates
     for function in reached(functions, known):
         own = _constants(function)
         taken = {a.arg for a in (*function.args.args, *function.args.kwonlyargs)}
@@ -34,8 +36,25 @@ def rate_of(
                 elif found is None and name not in taken:
                     found = value(name)
                 if isinstance(found, float) and found > 0:
-                    rates.add(found)
-    return rates.pop() if len(rates) == 1 else None
+                    (written if isinstance(part, ast.Constant) else rates).add(found)
+        for name in _rates_read(function):
+            if name not in taken:
+                given = own.get(name, value(name))
+                if isinstance(given, float) and given > 0:
+                    read.add(given)
+    best = rates or read or written
+    return best.pop() if len(best) == 1 else None
+
+
+def _rates_read(function: Function) -> set[str]:
+    """The names of learning rates that a function reads."""
+    return {
+        ast.unparse(part)
+        for part in ast.walk(function)
+        if isinstance(part, ast.Name | ast.Attribute)
+        and isinstance(part.ctx, ast.Load)
+        and size_kind(getattr(part, "id", getattr(part, "attr", ""))) == "rate"
+    }
 
 
 def reached(functions: Iterable[Function], known: Mapping[str, ast.AST]) -> list[Function]:

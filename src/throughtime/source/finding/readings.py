@@ -12,23 +12,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
 from throughtime.source.finding.arrays_by_name import BIAS, WEIGHT
-from throughtime.source.finding.updates import is_added
+from throughtime.source.finding.slopes import as_array, loss_of, slopes
+from throughtime.source.finding.updates import is_added, is_moved
 from throughtime.source.meanings import LONGEST, STEPS, role
 from throughtime.source.pairing import (
     HeldArray,
     dotted,
     is_named_gradient,
-    like,
     numbers,
     pairs,
     places,
+    same_names,
     summed,
 )
 from throughtime.source.tolerances import POINT_WIDTH
@@ -42,10 +42,7 @@ OF_STATE = re.compile(r"^_*(b|bias)_", re.I)  # `b_hidden` is the bias of the hi
 STATE_END = re.compile(r"(^|_)states?$", re.I)  # as in `output_state`, which is no prediction
 SUMMED = 1e-9  # relative: a sum in another order differs by 1e-15, a recurrence by its whole effect
 ROUNDINGS = 100  # by which such a sum may differ: more than SUMMED in float32 alone
-SLOPE_STEP = 1e-4  # of a parameter's move of order 1: the error of a central difference is 1e-8
-SLOPE_ERROR = 1e-3  # relative: far above that error and float32's, far below any fault's
 DATA = {"x", "y", "xs", "ys", "inputs", "targets", "data", "labels"}  # names of no parameters
-SAME = 1e-5  # relative, of factors: above the error of their slopes, far below any coincidence
 REDRAWN = 0.5  # rms of parameters that are drawn anew: what matters and does not saturate a cell
 
 
@@ -61,6 +58,7 @@ class Reading:
         gradient: statements after the forward pass that give the gradient.
         roots: expressions in which parameters and gradients are looked for.
         back_names: names of what the backward pass returns.
+        kept: names of variables that hold what a backward pass has returned, besides `back`.
         names: names of the parameters, where a function of the file returns them in this order.
         moved: names of what the backward pass returns that are parameters which it has moved.
         anchored: whether loss and gradient belong together by the user's own code.
@@ -85,6 +83,7 @@ class Reading:
     gradient: str
     roots: tuple[str, ...]
     back_names: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
@@ -105,6 +104,11 @@ class Reading:
     def begin(self) -> str:
         """All that is run before an evaluation."""
         return self.begun(STEPS)
+
+    @property
+    def evaluate(self) -> str:
+        """All that is run for the loss."""
+        return f"{self.run}\n{self.loss}"
 
     def begun(self, steps: int) -> str:
         """The same for another number of steps."""
@@ -228,14 +232,15 @@ def judged(bench: Bench, reading: Reading) -> Judged | None:
         return None
 
 
-def _judged(bench: Bench, reading: Reading) -> Judged | None:
+def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()) -> Judged | None:
+    """As `judged`, without what is known to be a state."""
     bench.run(reading.begin)
     start = bench.state()
-    held = _parameters(bench, reading)
+    held = [place for place in _parameters(bench, reading) if place.text not in states]
     if not held:
         return None
     bench.run(f"{reading.run}\n{reading.gradient}", start)
-    found, update = _pairs(bench, reading, held)
+    found, update, after = _pairs(bench, reading, held)
     if not found:
         return None
     names = {name: parameter.text for name, (parameter, _) in found.items()}
@@ -250,20 +255,31 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
         gradients = {n: f"(before[{n!r}] - {g}) / {reading.rate}" for n, g in gradients.items()}
     bench.run(f"{before}\n{reading.run}\n{reading.gradient}", start)
     given = {
-        name: np.array(_array(bench.value(text)), dtype=np.float64)
+        name: np.array(as_array(bench.value(text)), dtype=np.float64)
         for name, text in gradients.items()
     }
-    right, moves, factor, inert = _slopes(bench, reading, start, names, given)
+    right, moves, factor, inert = slopes(bench, reading.evaluate, start, names, given)
+    if not update and len(right) < len(moves):
+        others = {n: same_names(p, g, after) for n, (p, g) in found.items() if n not in right}
+        better = _of_others(bench, reading, start, names, others)
+        gradients |= better
+        right = tuple(n for n in moves if n in right or n in better)
+    if update and not states and 0 < len(inert) < len(found):
+        # What a run sets anew, whatever it was, is a state and no parameter.
+        left = [found[name][0] for name in inert]
+        rest = _judged(bench, reading, frozenset(place.text for place in left))
+        of_weights = any(place.value.ndim > 1 and min(place.value.shape) > 1 for place in left)
+        return rest and replace(rest, inert=rest.inert or of_weights)
     # A state that a run begins with may have a δ on the way, called as its gradient would be.
-    states = [n for n, (p, _) in found.items() if n not in right and _is_state(p)]
-    if 0 < len(states) < len(found):
+    begun_with = [n for n, (p, _) in found.items() if n not in right and _is_state(p)]
+    if 0 < len(begun_with) < len(found):
         for held_of in (found, names, gradients, given):
-            for name in states:
+            for name in begun_with:
                 del held_of[name]
         moves = tuple(name for name in moves if name in found)
     downhill = not right and not update and is_added(bench.files.texts().values(), names)
     if downhill:
-        other = _slopes(bench, reading, start, names, {n: -g for n, g in given.items()})
+        other = slopes(bench, reading.evaluate, start, names, {n: -g for n, g in given.items()})
         downhill = not all(map(_is_data, other[0]))
     if downhill:
         right, moves, factor, inert = other
@@ -292,14 +308,36 @@ def _judged(bench: Bench, reading: Reading) -> Judged | None:
         not any(array.any() for array in given.values()),
         factor,
         downhill,
-        inert,
+        any(name in found for name in inert),
     )
+
+
+def _of_others(
+    bench: Bench,
+    reading: Reading,
+    start: State,
+    names: dict[str, str],
+    others: dict[str, list[HeldArray]],
+) -> dict[str, str]:
+    """Parameters with expressions of other gradients of theirs that are right.
+
+    A cell keeps what its last call gave, and the network the sum of it, both as `dW`.
+    """
+    found: dict[str, str] = {}
+    for name, several in others.items():
+        for place in several:
+            bench.run(f"{reading.run}\n{reading.gradient}", start)
+            value = np.array(as_array(bench.value(place.text)), dtype=np.float64)
+            if slopes(bench, reading.evaluate, start, {name: names[name]}, {name: value})[0]:
+                found[name] = place.text
+                break
+    return found
 
 
 def unchecked(bench: Bench, found: Judged) -> tuple[str, ...]:
     """The names of arrays that the loss depends on and that have no gradient in a reading."""
     reading = found.reading
-    evaluate = f"{reading.run}\n{reading.loss}"
+    evaluate = reading.evaluate
     with bench.files.entered():
         try:
             bench.run(f"{reading.begin}\n{found.redrawn}")
@@ -308,8 +346,8 @@ def unchecked(bench: Bench, found: Judged) -> tuple[str, ...]:
             every = _parameters(bench, reading)
             held = [p for p in every if _is_weight(p) and p.text not in data]
             bench.run(evaluate, start)
-            before = _loss(bench)
-            same = [p for p in held if np.array_equal(p.value, _array(bench.value(p.text)))]
+            before = loss_of(bench)
+            same = [p for p in held if np.array_equal(p.value, as_array(bench.value(p.text)))]
             names = []
             for place in same:
                 known = any(t.startswith(place.text) for t in found.parameters.values())
@@ -317,7 +355,7 @@ def unchecked(bench: Bench, found: Judged) -> tuple[str, ...]:
                     continue
                 moved = np.random.default_rng(7).standard_normal(place.value.shape)
                 bench.run(f"{place.text}[...] += _move\ndel _move\n{evaluate}", start, _move=moved)
-                if _loss(bench) != before:
+                if loss_of(bench) != before:
                     names.append(dotted(place))
             return tuple(names)
         except CheckError:
@@ -362,10 +400,10 @@ def _right_at_one(
         start = bench.state()
         bench.run(f"{before}\n{reading.run}\n{reading.gradient}", start)
         given = {
-            name: np.array(_array(bench.value(text)), dtype=np.float64)
+            name: np.array(as_array(bench.value(text)), dtype=np.float64)
             for name, text in gradients.items()
         }
-        return bool(_slopes(bench, reading, start, names, given)[0])
+        return bool(slopes(bench, reading.evaluate, start, names, given)[0])
     except CheckError:
         return False
 
@@ -391,7 +429,7 @@ def _recurrent(bench: Bench, reading: Reading, redrawn: str, names: dict[str, st
                 return False
             whole = (reading.data, *lines, reading.setup, redrawn, reading.run, loss)
             bench.run("\n".join(whole))
-            values.append(_loss(bench))
+            values.append(loss_of(bench))
     except CheckError:
         return True
     total, single = values[0], values[1:]
@@ -406,11 +444,6 @@ def _rounding(bench: Bench, names: dict[str, str]) -> float:
     raws = [bench.value(text) for text in names.values()]
     kinds = [raw.dtype for raw in raws if isinstance(raw, np.ndarray) and raw.dtype.kind == "f"]
     return max((float(np.finfo(kind).eps) for kind in kinds), default=0.0)
-
-
-def _array(value: object) -> np.ndarray:
-    found = numbers(value)
-    return np.asarray(value, dtype=np.float64) if found is None else found
 
 
 def _parameters(bench: Bench, reading: Reading) -> list[HeldArray]:
@@ -445,8 +478,11 @@ def _parameters(bench: Bench, reading: Reading) -> list[HeldArray]:
 
 def _pairs(
     bench: Bench, reading: Reading, held: Sequence[HeldArray]
-) -> tuple[dict[str, tuple[HeldArray, HeldArray]], bool]:
-    """Parameters with their gradients; whether they are to be read from an update."""
+) -> tuple[dict[str, tuple[HeldArray, HeldArray]], bool, list[HeldArray]]:
+    """Parameters with their gradients; whether they are to be read from an update.
+
+    Then all arrays that may be gradients.
+    """
     copies = {place.text: place.value.copy() for place in held}
     after: list[HeldArray] = []
     back = bench.space.get("back")
@@ -458,7 +494,7 @@ def _pairs(
     # Kept for each step, or for each sequence; the two numbers differ.
     kept_for = [STEPS, *(np.shape(bench.value(name))[axis] for name, axis in reading.sequences)]
     after += [other for n in kept_for for p in after if (other := summed(p, n)) is not None]
-    returned = [p for p in after if "back" in p.text.removeprefix("np.sum(")[:4]]
+    returned = [p for p in after if _root(p) == "back" or _root(p) in reading.kept]
     named = [p for p in after if p not in returned and is_named_gradient(p)]
     changed = []
     for place in held:
@@ -480,21 +516,29 @@ def _pairs(
     stepped = {n: (p, g) for n, (p, g) in found.items()
                if g in returned and g.leaf in reading.moved}  # fmt: skip
     if stepped and len(stepped) == len(found):
-        return stepped, True
+        return stepped, True, []
     found = {n: (p, g) for n, (p, g) in found.items() if g.raw is not p.raw}
     # What the run itself changes is a state kept among the parameters, unless all of them change.
     states = {place.text for place in changed}
     kept = {n: (p, g) for n, (p, g) in found.items() if p.text not in states}
     changed = [p for p in changed if p in likely and p.value.ndim and not _is_state(p)]
     if kept and len(kept) >= len(changed):
-        return kept, False
+        return kept, False, [*returned, *named]
     if len(changed) > len(found):
         moved = {}
-        for place in changed:
+        still = [p for p in likely if p not in changed and np.ndim(p.raw) and not _is_state(p)]
+        # One that the user's code moves, and that stays, has a gradient of 0.
+        texts = list(bench.files.texts().values())
+        for place in (*changed, *(p for p in still if is_moved(texts, p.leaf))):
             name = next(iter(pairs([place], [_as_gradient(place)])), place.text)
             moved[name] = (place, place)
-        return moved, True
-    return found, False
+        return moved, True, []
+    return found, False, [*returned, *named]
+
+
+def _root(place: HeldArray) -> str:
+    """The variable in which an array is."""
+    return re.split(r"[.\[,]", place.text.removeprefix("np.sum("))[0]
 
 
 def _as_gradient(place: HeldArray) -> HeldArray:
@@ -531,69 +575,3 @@ def _redrawing(parameters: Sequence[HeldArray]) -> str:
 def _before(names: dict[str, str]) -> str:
     inner = ", ".join(f"{name!r}: np.array({text})" for name, text in names.items())
     return f"before = {{{inner}}}"
-
-
-def _slopes(
-    bench: Bench,
-    reading: Reading,
-    start: State,
-    names: dict[str, str],
-    given: dict[str, np.ndarray],
-) -> tuple[tuple[str, ...], tuple[str, ...], float | None, bool]:
-    """Which tensors' gradients are right along a random direction, and which move the loss.
-
-    Then a factor that several of them are too large by, and whether the loss does not react to one.
-    """
-    evaluate = f"{reading.run}\n{reading.loss}"
-    draw = np.random.default_rng(7)
-    bench.run(evaluate, start)
-    middle = _loss(bench)
-    bench.run(evaluate, start)
-    if _loss(bench) != middle or not np.isfinite(middle):
-        raise CheckError("the loss is not finite, or differs between two evaluations")
-    right, moves, moved, ratios, inert = [], [], False, [], False
-    for name, text in names.items():
-        raw = bench.value(text)
-        value = np.array(_array(raw), dtype=np.float64)
-        in_place = isinstance(raw, np.ndarray) and raw.dtype.kind == "f"
-        shape = value.shape
-        direction = draw.standard_normal(shape)
-        gradient = given[name]
-        if gradient.size != value.size:
-            raise CheckError(f"the gradient of {name} has another size")
-        ends = []
-        for sign in (1, -1):
-            shift: Any = sign * SLOPE_STEP * direction
-            move = f"{text}[...] += _move" if in_place else f"{text} = _move"
-            if not in_place:
-                shift = like(raw, value + shift)
-            bench.run(f"{move}\ndel _move\n{evaluate}", start, _move=shift)
-            ends.append(_loss(bench))
-        slope = (ends[0] - ends[1]) / (2 * SLOPE_STEP)
-        inert = inert or slope == 0.0
-        if slope == 0.0 and not gradient.any():
-            continue
-        moves.append(name)
-        moved = moved or slope != 0.0
-        predicted = float(np.sum(gradient.reshape(shape) * direction))
-        ratios.append(predicted / slope if slope else np.inf)
-        size = max(abs(slope), float(np.linalg.norm(gradient)) / 10)
-        rounding = 64 * np.finfo(np.float64).eps * abs(middle) / SLOPE_STEP
-        if abs(slope - predicted) <= SLOPE_ERROR * size + rounding:
-            right.append(name)
-    return tuple(right), tuple(moves) if moved else (), _factor(ratios), inert
-
-
-def _factor(ratios: Sequence[float]) -> float | None:
-    """A factor that several tensors share: no chance gives the same to so many digits."""
-    for n, ratio in enumerate(ratios):
-        if ratio > 0 and np.isfinite(ratio):
-            near = [other for other in ratios[n + 1 :] if abs(other - ratio) <= SAME * ratio]
-            if near:
-                return ratio
-    return None
-
-
-def _loss(bench: Bench) -> float:
-    found = np.asarray(bench.space["loss"], dtype=np.float64)
-    return float(np.sum(found))

@@ -13,16 +13,24 @@ import numpy as np
 
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
+from throughtime.source.finding.alike import Alike
 from throughtime.source.finding.constructors import constructors
 from throughtime.source.finding.forms import Sizes, forms, sizes_of, targets
 from throughtime.source.finding.losses import value_of
 from throughtime.source.finding.models import IMPORT
 from throughtime.source.finding.rates import rate_of
 from throughtime.source.finding.readings import Judged, Reading, likeliest
-from throughtime.source.finding.search import Alike
-from throughtime.source.finding.training_steps import LOSS_NAME, RUNNING, Region, is_gradient
+from throughtime.source.finding.training_steps import (
+    LOSS_NAME,
+    RUNNING,
+    Region,
+    is_gradient,
+    is_pass,
+    kept_gradients,
+    losses_in,
+)
 from throughtime.source.meanings import FORWARD, HIDDEN, LONGEST, VALUES, role, size_kind
-from throughtime.source.pairing import is_users, places
+from throughtime.source.pairing import is_object, places
 from throughtime.source.slices import COUNTS, Slices, free_names, names_set
 from throughtime.source.squares import NAME as SQUARES
 from throughtime.source.squares import errors_of, with_squares
@@ -213,7 +221,7 @@ class RegionSearch:
         """Takes the statements that make the data out of the step, so that the data can be cut."""
         head: list[ast.stmt] = []
         for node in self.body:
-            if not isinstance(node, ast.Assign | ast.AugAssign):
+            if not isinstance(node, ast.Assign | ast.AugAssign) or is_pass(node):
                 break
             head.append(node)
         if not self.bench.runs("\n".join((self.start, *kept)), self.failures):
@@ -252,6 +260,7 @@ class RegionSearch:
             self.text,
             tuple(sorted((needed | self.sets) - self._carried())),
             literal=bool(self.region.made) and rate is not None,
+            kept=tuple(kept_gradients(self.body)),
             rate=0.1 if rate is None else rate,
         )
         try:
@@ -321,7 +330,7 @@ class RegionSearch:
                     name = getattr(part.func, "attr", getattr(part.func, "id", ""))
                     if name in self._functions:
                         called[name] = self._functions[name]
-        objects = [n for n, v in self.bench.space.items() if is_users(v)]
+        objects = [n for n, v in self.bench.space.items() if is_object(v)]
 
         def value(name: str) -> object:
             texts = [re.sub(r"^self\b", own, name) for own in objects]
@@ -398,11 +407,9 @@ class RegionSearch:
     def _losses(self) -> list[str]:
         """Names of losses that the region sets, the likeliest first."""
         found = []
-        for name in self.sets:
+        for name in losses_in(self.body):
             value = self._value(name)
-            if not LOSS_NAME.search(name) or isinstance(value, bool | type(None)):
-                continue
-            if is_gradient(name):
+            if isinstance(value, bool | type(None)):
                 continue
             try:
                 number = np.asarray(value, dtype=np.float64)

@@ -11,15 +11,17 @@ from dataclasses import replace
 import numpy as np
 
 from throughtime.gradcheck import CheckError
+from throughtime.source.finding.alike import Alike
 from throughtime.source.finding.calls import Call, Pool, calls
 from throughtime.source.finding.candidates import (
     Function,
     arguments,
+    is_single,
     is_step,
     returned,
     returned_name,
 )
-from throughtime.source.finding.forms import Form, forms, states, targets
+from throughtime.source.finding.forms import Form, forms, single_forms, states, targets
 from throughtime.source.finding.losses import (
     Output,
     at_last_step,
@@ -38,44 +40,19 @@ from throughtime.source.finding.models import TENSORS, Models
 from throughtime.source.finding.numbers_held import numbers_in
 from throughtime.source.finding.rates import reached
 from throughtime.source.finding.readings import AT_REST, STATE, Judged, Reading, judged, likeliest
-from throughtime.source.finding.updates import moved_by
-from throughtime.source.meanings import BATCH, STEPS, role
+from throughtime.source.finding.updates import moved_by, without_optimisers
+from throughtime.source.meanings import BATCH, STEPS, VALUES, role, size_kind
 
 MOST_TRIES = 2_500  # runs of the user's code for one candidate
 MOST_IN_A_FORM = 4_000  # after which a form of the data that was begun before is left, too
-SAME_FAILURES = 2  # repetitions of one failure, after which what is varied is not its reason
 LONGEST_LETTER = 2  # characters of a name that says little, as `y` and `ys`, unlike `y_true`
 DEEPEST_RETURN = 3  # functions that return what the next one does
 ENOUGH_FORWARDS = 2  # calls of the forward pass that are gone on with, for one form of the data
 FEWEST_PASSED_ON = 2  # names that a forward pass returns and a backward pass takes
 DESIRED = {"d", "t", "des"}  # short names of targets, beside which `y` is the output
 MOST_KEPT = 3  # attributes that may be the output of a forward pass which returns nothing
+FORMS_OF_UPSTREAM = ("list(d[..., None])", "d[..., None]", "list(d)", "d[None]", "d.T")
 AFTER = "# after the backward pass\n"
-
-
-class Alike:
-    """Notices that tries fail for the same reason whatever is varied, so that it is left alone."""
-
-    def __init__(self) -> None:
-        self._last, self._count, self._kind = "", 0, False
-
-    def enough(self, *, kind: bool = False) -> bool:
-        """Whether tries failed alike, up to the last one; one of another kind may still run."""
-        return self._count >= SAME_FAILURES and kind == self._kind
-
-    def watch(
-        self, readings: Iterator[Reading], failures: list[str], *, kind: bool = False
-    ) -> Iterator[Reading]:
-        """The readings of one try; `enough` afterwards, if it gave none, as others before it."""
-        if kind != self._kind:
-            self._last, self._count, self._kind = "", 0, kind
-        before, any_given = len(failures), False
-        for reading in readings:
-            any_given = True
-            yield reading
-        said = failures[-1] if len(failures) > before else ""
-        same = not any_given and bool(said) and said == self._last
-        self._last, self._count = said, self._count + 1 if same else 0
 
 
 class ReadingSearch(Models):
@@ -84,7 +61,19 @@ class ReadingSearch(Models):
     def best(self) -> Judged | None:
         """The likeliest reading; None where nothing runs."""
         found = likeliest(self.bench, self._readings())
+        if found is None or not found.believed:
+            found = self._without_optimisers(found)
         return found if found is None else self._from_rest(found)
+
+    def _without_optimisers(self, found: Judged | None) -> Judged | None:
+        """The likeliest reading in which what moves the parameters by itself is left out."""
+        reached_ = reached([self.candidate.backward], self.functions)
+        if not self.method or not without_optimisers(reached_, self.own):
+            return found
+        self.still, self._first = True, self.bench.tries
+        other = likeliest(self.bench, self._readings())
+        self.still = False
+        return other if other is not None and other.believed else found
 
     def _from_rest(self, found: Judged) -> Judged:
         """With an initial state of 0, where that is the only one that the gradient can be right at.
@@ -118,7 +107,8 @@ class ReadingSearch(Models):
         return any(np.isin(state, found).all() for state in wanted for found in numbers)
 
     def _readings(self) -> Iterator[Reading]:
-        for setup, roots in self.models():
+        for made, roots in self.models():
+            setup = self._as_it_is_tried(made)
             self.rate = self._rate(setup)
             for sizes in self.sizes_for(setup, roots):
                 self.sizes = sizes
@@ -131,7 +121,7 @@ class ReadingSearch(Models):
                             return
 
     def _forms(self) -> Sequence[Form]:
-        return forms(self.sizes)
+        return single_forms(self.sizes) if is_single(self.candidate) else forms(self.sizes)
 
     def _targets(self, form: Form, first: Output | None) -> list[tuple[str, int | None]]:
         found = targets(form, self.sizes, None if first is None else STEPS in first.shape)
@@ -171,8 +161,9 @@ class ReadingSearch(Models):
                 shape = re.sub(rf"\b{BATCH}\b", f"np.shape(x)[{form.batch}]", shape)
             state = self._drawn(f"{STATE}{shape})")
             begun = f"states = [{state} for _ in range(2)]" if shape else ""
-            steps = (("x", form.time),)
+            steps = (("x", form.time),) if form.time is not None else ()
             length = f"T = np.shape(x)[{form.time}]" if form.time else "T = len(x)"
+            where = f", axis {form.time}" if steps else ", a single step"
             reading = Reading(
                 data,
                 "\n".join(filter(None, (length, begun, setup))),
@@ -182,7 +173,7 @@ class ReadingSearch(Models):
                 roots,
                 steps=steps,
                 sequences=(("x", form.batch),) if form.batch is not None else (),
-                said=(f"steps from x {form.said}, axis {form.time}",),
+                said=(f"steps from x {form.said}{where}",),
                 names=self.names,
                 rate=self.rate,
             )
@@ -199,7 +190,7 @@ class ReadingSearch(Models):
             yield from self._backwards(reading, form, None, [])
             return
         pool = self._pool(reading)
-        takes_target = any(
+        takes_target = "y" in self.data or any(
             self.role(n) == "target" for n in arguments(forward, method=self.method)[0]
         )
         wanted = self._targets(form, None) if takes_target else [("", None)]
@@ -328,6 +319,7 @@ class ReadingSearch(Models):
             pool.named[whole] = "out"
         pool.named |= self._at_call_sites(elements)
         pool.roles["prediction"] = [o.raw for o in outputs]
+        pool.roles["state"] = [t for n, t in elements if role(n) == "state"]
         caches = [t for n, t in elements if role(n) == "cache"]
         pool.roles["cache"] = caches or ["out", *(t for _, t in reversed(elements))]
         return pool
@@ -349,7 +341,7 @@ class ReadingSearch(Models):
                 outputs = [o for o in outputs if value_of(self.bench, hot(o)) is not None]
             count = self._divided_by(reading)
             ups = list(upstreams(outputs, [loss[:2] for loss in losses], target, count))
-        for up, loss, said, needs in ups:
+        for up, loss, said, needs in self._in_its_form(reading, pool, ups):
             if up:
                 pool.roles["upstream"] = ["d"]
             own = self._for(backward, pool)
@@ -375,6 +367,29 @@ class ReadingSearch(Models):
                         order=self._order,
                     )
 
+    def _in_its_form(
+        self, reading: Reading, pool: Pool, ups: list[tuple[str, str, str, bool]]
+    ) -> Iterator[tuple[str, str, str, bool]]:
+        """Upstream gradients in the form in which the backward pass takes them.
+
+        That of the output by default; where no call runs with it, a list of columns, a row, …
+        """
+        pool.roles["upstream"] = ["d"]
+        if not ups or not ups[0][0]:
+            yield from ups
+            return
+        own = self._for(self.candidate.backward, pool)
+        backward = self.candidate.backward
+        texts = [c.text for c in calls(backward, self.prefix, own, method=self.method, most=2)]
+        for form in ("", *FORMS_OF_UPSTREAM):
+            made = f"\nd = {form}" if form else ""
+            begun = f"{reading.begin}\n{reading.run}\n{ups[0][0]}{made}"
+            said = self.failures if not form else []
+            if any(self.bench.runs(f"{begun}\nback = {text}", said) for text in texts):
+                yield from ((f"{up}{made}", *rest) for up, *rest in ups)  # type: ignore[misc]
+                return
+        yield from ups
+
     def _divided_by(self, reading: Reading) -> str:
         """An expression for the number of sequences, where the backward pass divides something."""
         used = reached([self.candidate.backward], self.functions)
@@ -399,20 +414,30 @@ class ReadingSearch(Models):
         That is so where the file's own calls of them name what its call of the forward pass gave.
         """
         found: dict[str, str] = {}
+        for scope in self.slices.scopes():
+            found |= self._at_calls_in(scope, elements)
+        return found
+
+    def _at_calls_in(
+        self, scope: Sequence[ast.AST], elements: list[tuple[str, str]]
+    ) -> dict[str, str]:
+        found: dict[str, str] = {}
         forward = self.candidate.forward
         assert forward is not None
         given: dict[str, str] = {}
         whole: dict[str, str] = {}
-        for names in self.slices.results_of(forward.name, method=self.method):
+        for names in self.slices.results_of(forward.name, method=self.method, within=scope):
             if len(names) == len(elements):
                 given |= {n: t for n, (_, t) in zip(names, elements, strict=True) if n}
             elif len(names) == 1:
                 whole[names[0]] = "out"
         given = whole | given
+        if not given:
+            return found
         for function in self.used:
             needed, optional = arguments(function, method=self.method)
             every = [*needed, *optional]
-            for call in self.slices.calls_of(function.name):
+            for call in self.slices.calls_of(function.name, scope):
                 spread = any(isinstance(a, ast.Starred) for a in call.args)
                 count = len(call.args) + len(call.keywords)
                 if not spread and not len(needed) <= count <= len(every):
@@ -436,6 +461,13 @@ class ReadingSearch(Models):
         needed, optional = arguments(function, method=self.method)
         every = [*needed, *optional]
         kinds = {name: pool.role(name) for name in every}
+        if function is self.candidate.backward and self.candidate.forward is not None:
+            # What says nothing, and is all that a backward pass needs, comes from above.
+            known = set(kinds.values()) & {"upstream", "target", "prediction", "inputs"}
+            unknown = [n for n in needed if not kinds[n] and n not in pool.named]
+            sizes = [n for n in unknown if size_kind(n) in VALUES and len(n) > 1]
+            if len(unknown) == 1 and not known and not sizes:
+                pool = replace(pool, meant={**pool.meant, unknown[0]: "upstream"})
         aims = [name for name in every if kinds[name] == "target"]
         beside = "prediction" not in kinds.values() and (
             len(aims) > 1 or "upstream" in kinds.values()

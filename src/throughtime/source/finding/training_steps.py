@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from throughtime.source.finding.candidates import arguments
-from throughtime.source.meanings import BACKWARD, FORWARD, LOSS, size_kind
+from throughtime.source.meanings import BACKWARD, DERIVATIVE, FORWARD, LOSS, size_kind
 from throughtime.source.pairing import PREFIX, SUFFIX, WORDS_IN_D
 from throughtime.source.slices import names_set, reaches_out
 
@@ -24,6 +24,7 @@ RUNNING = re.compile(
     r"smooth|total|epoch|running|avg|mean|history|list|losses|train|best|old", re.I
 )
 OPTIMISER = re.compile(r"optim|update|step$|adam|sgd|adagrad|rmsprop|apply", re.I)
+KEPT = "back"  # what a call returns that the user's line throws away
 FEWEST_GRADIENTS = 3  # names of gradients that a loop has to set, to be taken for a training loop
 DEEPEST_CALLERS = 3  # functions that call the next one, whose statements come before a step
 MOST_CALLERS = 2  # calls of one function that are followed
@@ -59,12 +60,11 @@ def regions(tree: ast.Module) -> list[Region]:
     losses = {n.name for n in tree.body if isinstance(n, ast.FunctionDef) and LOSS.match(n.name)}
     for body, before, place, owner in _loops(tree, tree.body, ()):
         cut = _with_loss(_without_update(body), losses)
-        named = set().union(*(names_set(node) for node in cut or body))
-        lossy = any(LOSS_NAME.search(n) and not is_gradient(n) for n in named)
+        lossy = bool(losses_in(cut or body))
         if _moves_within(cut) or _trains_within(cut, moving):
             continue  # several training steps, one after another
         if not place.startswith("the loop"):  # a function that makes its own model and data
-            first = next((n for n, node in enumerate(cut) if _is_pass(node)), 0)
+            first = next((n for n, node in enumerate(cut) if is_pass(node)), 0)
             before, cut = (*before, *cut[:first]), cut[first:]
         if len(cut) > 1 and lossy and gradients_in(cut) >= FEWEST_GRADIENTS:
             found.append(Region(place, tuple(cut), tuple(before), False, owner))
@@ -94,14 +94,14 @@ def regions_of_text(tree: ast.Module, text: str) -> list[Region]:
     every other statement. None where they hold no loss.
     """
     try:
-        nodes = ast.parse(text).body
+        nodes = _keeping_gradients(ast.parse(text).body)
     except SyntaxError:
         return []
     setting = [n for n, node in enumerate(nodes) if "loss" in names_set(node)]
     if not setting:
         return []
     before = tuple(node for node in _flat(tree.body) if not isinstance(node, DEFINITIONS))
-    named = [n for n, node in enumerate(nodes) if _is_pass(node) or n == setting[0]]
+    named = [n for n, node in enumerate(nodes) if is_pass(node) or n == setting[0]]
     found = []
     for first in dict.fromkeys([named[0], *range(setting[0], -1, -1)]):
         made = "\n".join(ast.unparse(node) for node in nodes[:first])
@@ -109,7 +109,35 @@ def regions_of_text(tree: ast.Module, text: str) -> list[Region]:
     return found
 
 
-def _is_pass(node: ast.stmt) -> bool:
+def _keeping_gradients(nodes: list[ast.stmt]) -> list[ast.stmt]:
+    """Statements in which what a call of the backward pass returns is kept, in `back`."""
+    found: list[ast.stmt] = []
+    for node in nodes:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            called = getattr(node.value.func, "attr", getattr(node.value.func, "id", ""))
+            if BACKWARD.match(called) or node is nodes[-1]:
+                node = ast.copy_location(
+                    ast.Assign([ast.Name(KEPT, ast.Store())], node.value), node
+                )
+        found.append(ast.fix_missing_locations(node))
+    return found
+
+
+def kept_gradients(body: Iterable[ast.stmt]) -> list[str]:
+    """The names under which statements keep what calls of a backward pass return."""
+    found: dict[str, None] = {}
+    for node in body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            called = getattr(node.value.func, "attr", getattr(node.value.func, "id", ""))
+            if BACKWARD.match(called) and not LOSS_NAME.search(called):
+                target = node.targets[0]
+                parts = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+                names = [part.id for part in parts if isinstance(part, ast.Name)]
+                found |= dict.fromkeys(n for n in names if not LOSS_NAME.search(n) and n != "_")
+    return list(found)
+
+
+def is_pass(node: ast.stmt) -> bool:
     """Whether a statement calls what is named as a forward pass, a loss or a backward pass."""
     calls = [part.func for part in ast.walk(node) if isinstance(part, ast.Call)]
     names = [getattr(func, "attr", getattr(func, "id", "")) for func in calls]
@@ -268,6 +296,24 @@ def _defaults(node: ast.FunctionDef, known: set[str]) -> list[ast.stmt]:
         if a.arg not in known
     ]
     return ast.parse("\n".join(lines)).body
+
+
+def losses_in(body: Iterable[ast.stmt]) -> set[str]:
+    """The names of losses that statements set: so called, or given by what is so called."""
+    found: set[str] = set()
+    for node in body:
+        found |= {n for n in names_set(node) if LOSS_NAME.search(n) and not is_gradient(n)}
+        for part in ast.walk(node):
+            if not isinstance(part, ast.Assign) or not isinstance(part.value, ast.Call):
+                continue
+            called = getattr(part.value.func, "attr", getattr(part.value.func, "id", ""))
+            if LOSS.match(called) and not DERIVATIVE.search(called):
+                target = part.targets[0]
+                several = isinstance(target, ast.Tuple | ast.List) and target.elts
+                first = several[0] if several else target
+                if isinstance(first, ast.Name) and not is_gradient(first.id):
+                    found.add(first.id)
+    return found
 
 
 def is_gradient(name: str) -> bool:

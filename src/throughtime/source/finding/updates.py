@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
 from throughtime.source.finding.candidates import returned
 from throughtime.source.finding.training_steps import is_gradient
 from throughtime.source.meanings import size_kind
+
+MOVES = re.compile(r"optim|update|adam|sgd|adagrad|rmsprop|apply_grad|^step$", re.I)
+CLEARS = re.compile(r"zero|reset|clear|clip", re.I)  # beside it: these are no updates
+BACKWARD = re.compile(r"back|bptt|grad", re.I)
 
 
 def is_added(texts: Iterable[str], parameters: Iterable[str]) -> bool:
@@ -26,11 +31,58 @@ def is_added(texts: Iterable[str], parameters: Iterable[str]) -> bool:
 def moved_by(function: ast.FunctionDef) -> tuple[str, ...]:
     """The names that a function returns after an update of them, `W = W - rate * dW`."""
     moved = {
-        _leaf(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+        _leaf(_target(node))
         for node in ast.walk(function)
         if isinstance(node, ast.Assign | ast.AugAssign) and _sign(node, set())
     }
     return tuple(name for name in returned(function) if name in moved)
+
+
+def is_moved(texts: Iterable[str], name: str) -> bool:
+    """Whether an update of the user's moves what has this name, `W -= rate * dW`."""
+    return any(
+        _sign(node, {name}) and name == _leaf(_target(node))
+        for text in texts
+        for node in ast.walk(ast.parse(text))
+    )
+
+
+def without_optimisers(functions: Iterable[ast.FunctionDef], own: Mapping[str, ast.AST]) -> str:
+    """Statements after which passes of `net` leave its parameters where they are.
+
+    What they call to move them, as `self.optimizer.step(dW)` or `self.update(dW, db)`, is replaced
+    by what keeps its arguments in the object, under the names that they have. "" where they call
+    nothing of the kind.
+
+    Args:
+        functions: the passes, and methods that they call.
+        own: the methods of the object's class.
+    """
+    found: dict[str, str] = {}
+    for function in functions:
+        for node in ast.walk(function):
+            call = node.value if isinstance(node, ast.Expr) else None
+            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+                continue
+            place, name = ast.unparse(call.func.value), call.func.attr
+            words = [place.rpartition(".")[2], name]
+            if place.split(".")[0] != "self" or not re.fullmatch(r"[\w.]+", place):
+                continue
+            if not any(MOVES.search(word) for word in words) or CLEARS.search(name):
+                continue
+            if place == "self" and (name not in own or BACKWARD.search(name)):
+                continue
+            kept = [ast.unparse(part) for part in call.args if isinstance(part, ast.Name)]
+            keep = "None"
+            if kept and len(kept) == len(call.args):
+                keep = f"vars(net).update(zip({kept!r}, given))"
+            target = re.sub(r"^self\b", "net", place)
+            found[f"{target}.{name}"] = f"{target}.{name} = lambda *given, **_: {keep}"
+    return "\n".join(found.values())
+
+
+def _target(node: ast.AST) -> ast.AST:
+    return node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", node)
 
 
 def _sign(node: ast.AST, names: set[str]) -> int:

@@ -6,6 +6,7 @@ Every table here is a guess about names; what is guessed is accepted only if it 
 from __future__ import annotations
 
 import re
+from functools import cache
 
 INPUTS, HIDDEN, OUTPUTS, STEPS, BATCH = 5, 4, 5, 6, 3
 """Sizes that the package draws data for: inputs and outputs alike, as for a text's symbols."""
@@ -50,6 +51,8 @@ SIZES: tuple[tuple[str, str], ...] = (
     (r"^(in|inp|inputs?|x)_?len(gth)?$", "extent"),
     (r"seq|steps?$|^t$|^tau$|^t_|length|_len$|^len|time|window|bptt|unroll|max_?len", "steps"),
     (r"drop", "dropout"),
+    (r"^layers?_?(sizes|dims|list|nodes|shapes?)$|^(net\w*_)?(sizes|dims|shape|topology|structure)$"
+     r"|^architecture$", "sizes"),
     (r"layer.*(size|dim|unit)|hid|^h$|^n_?h\d?$|^n_a$|unit|cell|state|neuron|^nh|mem|latent"
      r"|width|d_model|^rnn_?size|^lstm_?size|^gru_?size|recurrent", "hidden"),
     (r"layer|depth|stack", "layers"),
@@ -73,6 +76,12 @@ VALUES: dict[str, list[str]] = {
     "batch": [str(BATCH)],
     "steps": ["T"],
     "hidden": [str(HIDDEN), f"[{HIDDEN}]"],
+    "sizes": [
+        f"[{INPUTS}, {HIDDEN}, {OUTPUTS}]",
+        f"[{HIDDEN}]",
+        f"[{INPUTS}, {HIDDEN}]",
+        str(HIDDEN),
+    ],
     "both": [str(HIDDEN + INPUTS)],
     "outputs": [str(OUTPUTS)],
     "inputs": [str(INPUTS)],
@@ -87,6 +96,7 @@ VALUES: dict[str, list[str]] = {
 SIZE_KINDS = {"batch", "steps", "hidden", "both", "outputs", "inputs", "extent", "layers"}
 
 
+@cache  # names are few, and asked for thousands of times
 def size_kind(name: str) -> str:
     """What kind of size or setting a name means, "" if none."""
     low = name.lower().strip("_")
@@ -120,6 +130,7 @@ ROLES: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 
 
+@cache
 def role(name: str) -> str:
     """What an argument of a forward pass, loss or backward pass is, "" where its name says not."""
     low = name.lower().strip("_")

@@ -127,6 +127,8 @@ class Slices:
         siblings: Mapping[str, ast.AST] | None = None,
     ) -> None:
         self._in_order, self._as_written = in_order, as_written
+        self._called: dict[tuple[int, ...], dict[str, list[ast.Call]]] = {}
+        self._scopes: list[Sequence[ast.AST]] | None = None
         self.definitions: dict[str, ast.AST] = {}
         self.siblings: dict[str, ast.AST] = dict(siblings or {})
         self.statements: list[ast.stmt] = []
@@ -157,20 +159,28 @@ class Slices:
         every = {**self.siblings, **self.definitions}
         return {name: node for name, node in every.items() if isinstance(node, ast.ClassDef)}
 
-    def scopes(self) -> Iterator[Sequence[ast.AST]]:
+    def scopes(self) -> list[Sequence[ast.AST]]:
         """The statements at the top of the file, and each function: names mean one thing in it."""
-        yield list(self.statements)
-        for node in self.definitions.values():
-            yield from ([part] for part in ast.walk(node) if isinstance(part, ast.FunctionDef))
+        if self._scopes is None:
+            self._scopes = [list(self.statements)]
+            for node in self.definitions.values():
+                functions = (p for p in ast.walk(node) if isinstance(p, ast.FunctionDef))
+                self._scopes += [[part] for part in functions]
+        return self._scopes
 
     def calls_of(self, name: str, within: Sequence[ast.AST] | None = None) -> Iterator[ast.Call]:
         """The calls of a function or method of this name, anywhere in the file or in a scope."""
-        for node in within or [*self.statements, *self.definitions.values()]:
-            for part in ast.walk(node):
-                if isinstance(part, ast.Call):
-                    called = getattr(part.func, "attr", getattr(part.func, "id", ""))
-                    if called == name:
-                        yield part
+        nodes = within if within is not None else [*self.statements, *self.definitions.values()]
+        key = tuple(map(id, nodes))  # asked for again and again, while the file stays
+        if key not in self._called:
+            found: dict[str, list[ast.Call]] = {}
+            for node in nodes:
+                for part in ast.walk(node):
+                    if isinstance(part, ast.Call):
+                        called = getattr(part.func, "attr", getattr(part.func, "id", ""))
+                        found.setdefault(called, []).append(part)
+            self._called[key] = found
+        yield from self._called[key].get(name, ())
 
     def results_of(
         self, name: str, *, method: bool, within: Sequence[ast.AST]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from throughtime.source.finding.arrays_by_name import arrays_wanted, dictionaries
 from throughtime.source.finding.calls import COUNTS, UNKNOWN, is_size
@@ -15,6 +15,7 @@ from throughtime.source.slices import Slices
 
 QUOTES = "'\""
 DEEPEST_BASE = 4  # classes whose constructors pass what they are given on to the next one's
+NO_DROPOUT = "'no'"  # where the file's own call says it in a word, as "yes"
 MOST_KINDS = 2  # classes that are tried for one argument
 SYMBOLS = re.compile(r"char|vocab|word|symbol|alphabet|token|letter|_?(list|set)$", re.I)
 """Arguments of constructors that may be the symbols themselves, and no number of them."""
@@ -25,8 +26,23 @@ SOME_SYMBOLS = f"list({'abcdefgh'[:INPUTS]!r})"
 ACTIVATION = re.compile(r"activ|nonlin|act_?f|^act$|squash", re.I)
 
 
-def constructors(slices: Slices, name: str, depth: int = 0) -> list[str]:
-    """Calls that make an object of a class of the file."""
+def constructors(
+    slices: Slices,
+    name: str,
+    depth: int = 0,
+    *,
+    single: bool = False,
+    sizes: Mapping[str, int] | None = None,
+) -> list[str]:
+    """Calls that make an object of a class of the file.
+
+    Args:
+        slices: the file's statements.
+        name: of the class.
+        depth: of constructors that are given an object that is made here, too.
+        single: whether there is a single output.
+        sizes: of inputs and outputs that the class's code writes out.
+    """
     node = slices.classes[name]
     classes = slices.classes
     make = methods(node, classes).get("__init__")
@@ -44,6 +60,7 @@ def constructors(slices: Slices, name: str, depth: int = 0) -> list[str]:
     given = {**passed[1], **given}
     named = [n for n in passed[0] if n not in needed and n not in given]
     small = [*named, *(n for n, default in given.items() if is_size(n, default))]
+    counted = _counted(methods(node, classes).values())
     written = own_literals(slices, name, [*needed, *given])
     choices: list[list[str]] = []
     for argument in [*needed, *small]:
@@ -55,8 +72,17 @@ def constructors(slices: Slices, name: str, depth: int = 0) -> list[str]:
         if argument in needed and (datum := _datum(argument)):
             values = [datum]
         literal = written.get(argument, "")
+        if size_kind(argument) in (sizes or {}):
+            values = [str((sizes or {})[size_kind(argument)])]
+        if size_kind(argument) in ("extent", "") and argument in counted:
+            values = ["T"]
+        if single:
+            values = [_with_single_output(value, argument) for value in values]
         if ACTIVATION.search(argument):
-            values = [*_activations(classes), *values, *filter(None, [literal])]
+            own = activations(classes)
+            values = [*own, *([] if own else values), *filter(None, [literal])]
+        elif literal and size_kind(argument) == "dropout":
+            values = [NO_DROPOUT, *values] if literal[0] in QUOTES else values
         elif literal and (not size_kind(argument) or literal[0] in QUOTES):
             values = [literal, *values[:1]]
         inner = _class_named(argument, classes, name)
@@ -73,6 +99,26 @@ def constructors(slices: Slices, name: str, depth: int = 0) -> list[str]:
         ]
         found.append(f"{name}({', '.join(words)})")
     return found
+
+
+def _counted(functions: Iterable[ast.FunctionDef]) -> set[str]:
+    """The attributes that a class's loops run to, as `range(self.input_length)`: steps."""
+    return {
+        part.args[-1].attr
+        for function in functions
+        for part in ast.walk(function)
+        if isinstance(part, ast.Call)
+        and getattr(part.func, "id", "") == "range"
+        and isinstance(part.args[-1], ast.Attribute)
+        and re.search(r"forward|feed|fprop|__call__|predict|propag", function.name, re.I)
+    }
+
+
+def _with_single_output(value: str, argument: str) -> str:
+    """What an argument is given where the network has one output."""
+    if size_kind(argument) == "outputs":
+        return "1"
+    return re.sub(r"^\[(\d+), (\d+), \d+\]$", r"[\1, \2, 1]", value)
 
 
 def data_of_constructor(slices: Slices, name: str) -> tuple[str, ...]:
@@ -146,7 +192,7 @@ def _passed_on(
     return [], {}
 
 
-def _activations(classes: dict[str, ast.ClassDef]) -> list[str]:
+def activations(classes: dict[str, ast.ClassDef]) -> list[str]:
     """Objects of the file's classes of activation functions: small, with both passes."""
     found = []
     for name, node in classes.items():

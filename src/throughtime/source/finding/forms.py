@@ -46,6 +46,8 @@ def written_sizes(function: ast.FunctionDef) -> dict[str, int]:
             of, axes = axes[0], axes[1:]
         axes = list(axes[0].elts) if len(axes) == 1 and isinstance(axes[0], ast.Tuple) else axes
         numbers = [a.value for a in axes if isinstance(a, ast.Constant) and a.value != 1]
+        while isinstance(of, ast.Subscript):  # x[t].reshape(2, 1)
+            of = of.value
         kind = {"inputs": "inputs", "target": "outputs"}.get(role(getattr(of, "id", "")), "")
         if kind and len(numbers) == 1 and type(numbers[0]) is int and len(axes) > 1:
             found.setdefault(kind, numbers[0])
@@ -166,7 +168,16 @@ def targets(form: Form, sizes: Sizes, stepwise: bool | None = None) -> list[tupl
             (f"draw.standard_normal(({O}, 1))", None),
             ("draw.standard_normal()", None),
         ]
-        if form.time == 1:
+        if O == 1:
+            found = [
+                (f"draw.integers(2, size={T})", 0),
+                (f"draw.integers(2, size=({T}, 1))", 0),
+                (f"draw.integers(2, size=(1, {T}))", 1),
+                ("draw.integers(2)", None),
+                ("draw.integers(2, size=(1, 1))", None),
+                *(pair for pair in found if "standard_normal" in pair[0]),
+            ]
+        if form.time == 1 and O > 1:
             found.insert(0, (f"{hot.format(T)}.T", 1))
     else:
         first, last = (T, B) if form.time == 0 else (B, T)

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import product
 
 from throughtime.gradcheck import CheckError
@@ -21,6 +22,7 @@ from throughtime.source.finding.calls import role_of, sized
 from throughtime.source.finding.candidates import Candidate, Function, arguments, methods, returned
 from throughtime.source.finding.constructors import (
     QUOTES,
+    activations,
     constructors,
     data_of_constructor,
     own_literals,
@@ -67,6 +69,7 @@ class Models:
         self.taken: dict[str, str] = {}  # arguments that are parameters, with their expressions
         self.data: tuple[str, ...] = ()  # arguments of the constructor that are data, x and y
         self.drawn = ""  # statements that draw some of them
+        self.single = False  # whether models with one output are made
         self.still = False  # whether what moves the parameters is left out
         self._first = bench.tries
         self._order = 0.0
@@ -101,6 +104,7 @@ class Models:
         for name in looked_up(function):  # whatever it is called
             yield name, "params"
 
+    @cached_property
     def _settings(self) -> dict[str, str]:
         """Arguments that the file's own calls give words, True or False, as `is_train=True`."""
         found: dict[str, str] = {}
@@ -111,6 +115,8 @@ class Models:
                     continue  # a call that wants no result is not one that a loss is made of
                 if text in ("True", "False") or text[0] in QUOTES:
                     found.setdefault(name, text)
+            for name, text in _activations_called(function, needed, self.classes).items():
+                found.setdefault(name, text)
         return found
 
     @property
@@ -128,6 +134,8 @@ class Models:
         written = {**given[-1], **given[0]}
         ours = bool(re.search(r"^params = (list\()?\{", setup, re.M)) or "(lambda p:" in setup
         own = ours and not self.given_setup  # arrays of the sizes that we ask for
+        if self.single:
+            return [replace(Sizes(outputs=1), **written)]
         if own or not self.bench.runs(f"{self._start}\n{setup}", self.failures):
             return [Sizes()]
         shapes = [
@@ -179,7 +187,7 @@ class Models:
         wrong: list[str] = []  # why other calls did not run, of interest if none does
         name = self.candidate.owner.name
         self.data = data_of_constructor(self.slices, name)
-        for call, drawn in product(constructors(self.slices, name), self._drawn_data()):
+        for call, drawn in product(self._calls(name), self._drawn_data()):
             self.drawn, text = drawn, f"{constants}\nnet = {call}"
             if self.bench.runs(f"{self._start}\n{text}", self.failures):
                 enough += 1
@@ -193,6 +201,16 @@ class Models:
             else:
                 wrong.append(self.failures.pop())
         self.failures += wrong if not enough else []
+
+    def _calls(self, name: str) -> list[str]:
+        """Calls that make an object; those with a single output alone, where these are wanted."""
+        passes = [f for f in (self.candidate.forward, self.candidate.backward) if f is not None]
+        written = {kind: size for f in passes for kind, size in written_sizes(f).items()}
+        every = constructors(self.slices, name, sizes=written)
+        if not self.single:
+            return every
+        single = constructors(self.slices, name, single=True, sizes=written)
+        return [call for call in single if call not in every]
 
     def _drawn_data(self) -> list[str]:
         """Statements that draw what a constructor is given of data; one with none of them."""
@@ -377,6 +395,21 @@ class Models:
             self.taken = {name: f"params[{name!r}]" for name in names}
             yield f"{constants}\nparams = {text}", ("params", *arrays)
         self.taken = {}
+
+
+def _activations_called(
+    function: Function, names: Sequence[str], classes: dict[str, ast.ClassDef]
+) -> dict[str, str]:
+    """Arguments that are activation functions, since they are called: a function, or a class."""
+    found: dict[str, str] = {}
+    own = [text.partition("(")[0] for text in activations(classes)]
+    for part in ast.walk(function):
+        name = (
+            part.func.id if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) else ""
+        )
+        if name in names and isinstance(part, ast.Call) and (own or part.args):
+            found[name] = "np.tanh" if part.args else own[0]
+    return found
 
 
 def _gives(function: Function) -> bool:

@@ -9,6 +9,7 @@ which most of it is.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -264,6 +265,9 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
         better = _of_others(bench, reading, start, names, others)
         gradients |= better
         right = tuple(n for n in moves if n in right or n in better)
+    idle = [] if update or states or not inert else _untouched(bench, start, inert, gradients)
+    if 0 < len(idle) < len(found):  # a cell of a further step, which is not run at this length
+        return _judged(bench, reading, frozenset(found[name][0].text for name in idle))
     if update and not states and 0 < len(inert) < len(found):
         # What a run sets anew, whatever it was, is a state and no parameter.
         left = [found[name][0] for name in inert]
@@ -310,6 +314,24 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
         downhill,
         any(name in found for name in inert),
     )
+
+
+def _untouched(
+    bench: Bench, start: State, inert: Sequence[str], gradients: dict[str, str]
+) -> list[str]:
+    """Those of parameters that the loss does not react to whose gradients no run has set."""
+    after: dict[str, np.ndarray] = {}
+    for name in inert:
+        with contextlib.suppress(CheckError):
+            after[name] = np.array(as_array(bench.value(gradients[name])))
+    bench.run("", start)
+    found = []
+    for name, value in after.items():
+        with contextlib.suppress(CheckError):
+            before = as_array(bench.value(gradients[name]))
+            if value.any() and np.array_equal(before, value):
+                found.append(name)
+    return found
 
 
 def _of_others(

@@ -40,6 +40,7 @@ from throughtime.source.finding.models import TENSORS, Models
 from throughtime.source.finding.numbers_held import numbers_in
 from throughtime.source.finding.rates import reached
 from throughtime.source.finding.readings import AT_REST, STATE, Judged, Reading, judged, likeliest
+from throughtime.source.finding.training_steps import LOSS_NAME
 from throughtime.source.finding.updates import moved_by, without_optimisers
 from throughtime.source.meanings import BATCH, STEPS, VALUES, role, size_kind
 
@@ -63,6 +64,8 @@ class ReadingSearch(Models):
         found = likeliest(self.bench, self._readings())
         if found is None or not found.believed:
             found = self._without_optimisers(found)
+        if found is None or not found.believed:
+            found = self._with_one_output(found)
         return found if found is None else self._from_rest(found)
 
     def _without_optimisers(self, found: Judged | None) -> Judged | None:
@@ -73,6 +76,15 @@ class ReadingSearch(Models):
         self.still, self._first = True, self.bench.tries
         other = likeliest(self.bench, self._readings())
         self.still = False
+        return other if other is not None and other.believed else found
+
+    def _with_one_output(self, found: Judged | None) -> Judged | None:
+        """The likeliest reading of a network that is made with one output, as some have to be."""
+        if not self.method or self.given_setup:
+            return found
+        self.single, self._first = True, self.bench.tries
+        other = likeliest(self.bench, self._readings())
+        self.single = False
         return other if other is not None and other.believed else found
 
     def _from_rest(self, found: Judged) -> Judged:
@@ -190,9 +202,7 @@ class ReadingSearch(Models):
             yield from self._backwards(reading, form, None, [])
             return
         pool = self._pool(reading)
-        takes_target = "y" in self.data or any(
-            self.role(n) == "target" for n in arguments(forward, method=self.method)[0]
-        )
+        takes_target = self._takes_target(forward)
         wanted = self._targets(form, None) if takes_target else [("", None)]
         for target, axis in wanted:
             with_target = _with_target(reading, target, axis)
@@ -217,6 +227,11 @@ class ReadingSearch(Models):
                 if enough >= ENOUGH_FORWARDS:
                     break
 
+    def _takes_target(self, forward: Function) -> bool:
+        """Whether targets are given to the forward pass, or to the object when it is made."""
+        needed, _ = arguments(forward, method=self.method)
+        return "y" in self.data or any(self.role(n) == "target" for n in needed)
+
     def _runs(self, forward: Function, pool: Pool, form: Form) -> Iterator[Call]:
         """The calls of the forward pass: one for each step, where it is a single step."""
         if self.method and form.time == 0 and is_step(forward, self.candidate.backward):
@@ -238,7 +253,7 @@ class ReadingSearch(Models):
         return [*named, *longer, *(f"net.{n}" for n in states)][:MOST_KEPT]
 
     def _pool(self, reading: Reading) -> Pool:
-        named = {"T": "T", **self._settings()}
+        named = {"T": "T", **self._settings}
         roles = {"inputs": ["x"]}
         if self.taken:
             named |= self.taken
@@ -270,7 +285,8 @@ class ReadingSearch(Models):
         target = any(takes("target", f) for _, f in self.candidate.losses)
         target = target or takes("target", backward)
         wanted: list[tuple[str, int | None]] = [("", None)]
-        if not has_target and (target or (upstream and self.candidate.losses)):
+        classes = any(output.ones for output in outputs)
+        if not has_target and (target or (upstream and (self.candidate.losses or classes))):
             first = outputs[0] if outputs else None
             wanted = [*([("", None)] if upstream else []), *self._targets(form, first)]
         alike = Alike()
@@ -374,10 +390,10 @@ class ReadingSearch(Models):
 
         That of the output by default; where no call runs with it, a list of columns, a row, …
         """
-        pool.roles["upstream"] = ["d"]
         if not ups or not ups[0][0]:
             yield from ups
             return
+        pool.roles["upstream"] = ["d"]
         own = self._for(self.candidate.backward, pool)
         backward = self.candidate.backward
         texts = [c.text for c in calls(backward, self.prefix, own, method=self.method, most=2)]
@@ -463,7 +479,8 @@ class ReadingSearch(Models):
         kinds = {name: pool.role(name) for name in every}
         if function is self.candidate.backward and self.candidate.forward is not None:
             # What says nothing, and is all that a backward pass needs, comes from above.
-            known = set(kinds.values()) & {"upstream", "target", "prediction", "inputs"}
+            read = {part.id for part in ast.walk(function) if isinstance(part, ast.Name)}
+            known = {kinds[n] for n in every if n in read} & {"upstream", "target", "inputs"}
             unknown = [n for n in needed if not kinds[n] and n not in pool.named]
             sizes = [n for n in unknown if size_kind(n) in VALUES and len(n) > 1]
             if len(unknown) == 1 and not known and not sizes:
@@ -513,8 +530,11 @@ class ReadingSearch(Models):
         if own:
             yield f"{run}\nloss = {own}", f"{own} of {self.candidate.backward.name}", False
         if self.candidate.forward is not None:
-            out = self.bench.space.get("out")
-            if found := scalar(out, returned(self.candidate.forward), "out"):
+            out, names = self.bench.space.get("out"), returned(self.candidate.forward)
+            # A number that a pass without targets returns is what a network of one output gives.
+            lossy = any(LOSS_NAME.search(name) for name in (*names, self.candidate.forward.name))
+            found = scalar(out, names, "out")
+            if found and (lossy or self._takes_target(self.candidate.forward)):
                 yield f"loss = {found}", f"{found} of {self.candidate.forward.name}", False
         for text, said, sure in losses:
             yield text.replace(AFTER, f"{run}\n"), said, not sure

@@ -169,3 +169,52 @@ def test_a_pass_may_be_given_a_class_of_activations(write):
     found = find(write(CLASS_GIVEN))
     assert "Tanh)" in found.recipe.gradient
     assert report_of(found).verdict == "agree"
+
+
+# Passes whose names say nothing: one works out gradients of weights, the other is called before it.
+OTHER_NAMES = BASE.format(
+    **{
+        **PLAIN,
+        "methods": """
+    def teach(self, x, y):
+        out = self.reckon(x)
+        self.amend(out - y)
+""",
+    }
+).replace("def forward", "def reckon").replace("def backward", "def amend")  # fmt: skip
+
+
+def test_passes_are_known_by_what_they_do(write):
+    found = find(write(OTHER_NAMES))
+    assert "net.amend(d)" in found.recipe.gradient
+    assert report_of(found).verdict == "agree"
+
+
+# Data that the constructor may be given, and has to be; their gradient is none of a parameter.
+OPTIONAL_DATA = BASE.format(
+    **{
+        **PLAIN,
+        "made": "X=None, Y='none'",
+        "making": "self.x_data, self.y_data = X, Y",
+        "inputs": "X.shape[1]",
+        "outputs": "Y.shape[1]",
+        "given": "",
+        "step": "x = self.x_data; self.xs.append(x[t].reshape(-1, 1))",
+        "back": "",
+        "first": "d = [o - y[:, None] for o, y in zip(self.ys, self.y_data)]",
+        "end": """self.dU, self.dW, self.dV = dU, dW, dV
+        self.dx_data = np.zeros_like(self.x_data)""",
+        "methods": """
+    def loss(self):
+        pairs = zip(self.ys, self.y_data)
+        return 0.5 * sum(np.sum((o - y[:, None]) ** 2) for o, y in pairs)
+""",
+    }
+).replace("range(len(x))", "range(len(self.x_data))")
+
+
+def test_data_that_may_be_left_out_are_given_and_are_no_parameters(write):
+    found = find(write(OPTIONAL_DATA))
+    assert set(found.recipe.parameters) == {"U", "W", "V"}
+    assert not any("x_data" in line for line in found.said)
+    assert report_of(found).verdict == "agree"

@@ -14,7 +14,7 @@ INPUTS, HIDDEN, OUTPUTS, STEPS, BATCH = 5, 4, 5, 6, 3
 LONGEST = 2 * STEPS  # data are drawn for so many steps, since the check also looks at longer runs
 
 FORWARD = re.compile(
-    r"^_?(forward|feed_?forward|fwd|fprop|f_prop|forward_?\w*|\w*_?forward|\w*_fwd|__call__|call"
+    r"^_?(forward|feed_?forward|fwd|f+_?f?o?r?wd|fprop|f_prop|\w*forward\w*|\w*_fwd|__call__|call"
     r"|predict|run|evaluate|unroll|encode)$",
     re.I,
 )
@@ -26,6 +26,8 @@ BACKWARD = re.compile(
     r"|numpy_sgd_step|update|fit|train)$",
     re.I,
 )
+WEIGHT = re.compile(r"^([WUVR](_?\w{0,4})?|w_?\w{1,3}|\w*weights?\w*|\w*kernel\w*)$")
+BIAS = re.compile(r"^(b(_?\w{0,4})|\w*bias\w*)$", re.I)
 LOSS = re.compile(
     r"^_?(\w*loss\w*|\w*cost\w*|\w*error\w*|\w*cross_?entropy\w*|mse\w*|ce|nll\w*|criterion"
     r"|objective|sse|bce\w*|\w*energy)$",

@@ -12,10 +12,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from throughtime.source.finding.candidates import Function, arguments
-from throughtime.source.meanings import HIDDEN, INPUTS, OUTPUTS, role
+from throughtime.source.meanings import BIAS, HIDDEN, INPUTS, OUTPUTS, WEIGHT, role
 
-WEIGHT = re.compile(r"^([WUVR](_?\w{0,4})?|w_?\w{1,3}|\w*weights?\w*|\w*kernel\w*)$")
-BIAS = re.compile(r"^(b(_?\w{0,4})|\w*bias\w*)$", re.I)
 OUTPUT = re.compile(r"y|out|v|(?<=h)o$|logit|fc|dense", re.I)
 INPUT = re.compile(r"x|in|ih|emb", re.I)
 STATE = re.compile(r"hh|aa|ss|rec|wh$|w_h$|^u|^r", re.I)

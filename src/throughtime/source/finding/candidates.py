@@ -8,7 +8,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from throughtime.source.meanings import BACKWARD, CELL, DERIVATIVE, FORWARD, LOSS, role
+from throughtime.source.meanings import (
+    BACKWARD,
+    BIAS,
+    CELL,
+    DERIVATIVE,
+    FORWARD,
+    LOSS,
+    WEIGHT,
+    role,
+)
+from throughtime.source.pairing import PREFIX
 from throughtime.source.slices import Slices, names_read
 
 Function = ast.FunctionDef
@@ -17,6 +27,12 @@ WRAPPERS = {"array", "asarray", "stack", "vstack", "hstack", "concatenate", "lis
 USED = 0.01  # of how likely each is, by which functions that a script uses differ among themselves
 HELPS = 4.0  # less likely is a class with both passes that holds no arrays
 MAKES = re.compile(r"rand|normal|uniform|zeros|ones|eye|array|init|xavier|glorot|empty|full", re.I)
+NO_PASS = re.compile(  # in the name of what is no pass
+    r"init|reset|zero|null|clip|update|apply|adam|sgd|step|loss|cost|error|save|load|plot|print|set"
+    r"|check|numeric|sample|generate|train|fit|accura|score|encode|hot|optim|learn",
+    re.I,
+)
+FEWEST_GRADIENTS = 3  # of weights, that a function works out, to be a backward pass by these alone
 FIRST_WORDS = ("back", "bptt", "bprop", "grad", "lossf", "costf")
 
 
@@ -97,7 +113,51 @@ def is_backward(function: Function) -> bool:
     """Whether a function is named as a backward pass, or returns what is named as gradients."""
     if BACKWARD.match(function.name):
         return not LOSS.match(function.name) or _has_gradients(function)
+    if not NO_PASS.search(function.name) and _gradients_of(function) >= FEWEST_GRADIENTS:
+        return True
     return sum(name.startswith("d") and len(name) > 1 for name in returned(function)) >= 2
+
+
+def _gradients_of(function: Function) -> int:
+    """How many gradients of weights a function works out of products, whatever it is called."""
+    found = set()
+    for part in ast.walk(function):
+        if not isinstance(part, ast.Assign | ast.AugAssign):
+            continue
+        products = [p for p in ast.walk(part.value) if _is_product(p)]
+        target = part.targets[0] if isinstance(part, ast.Assign) else part.target
+        name = getattr(target, "attr", getattr(target, "id", ""))
+        rest = PREFIX.sub("", name, count=1)
+        if products and rest != name and (WEIGHT.match(rest) or BIAS.match(rest)):
+            found.add(rest)
+    return len(found)
+
+
+def _is_product(node: ast.AST) -> bool:
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ast.MatMult)
+    called = getattr(getattr(node, "func", None), "attr", "")
+    return isinstance(node, ast.Call) and called in ("dot", "outer", "matmul", "einsum")
+
+
+def _called_before(node: ast.ClassDef, backward: Function, own: Mapping[str, Function]) -> str:
+    """The method that some method of a class calls before its backward pass, "" if none."""
+    for function in own.values():
+        order = [
+            part.func.attr
+            for part in ast.walk(function)
+            if isinstance(part, ast.Call)
+            and isinstance(part.func, ast.Attribute)
+            and getattr(part.func.value, "id", "") == "self"
+        ]
+        if backward.name in order and function is not backward:
+            earlier = order[: order.index(backward.name)]
+            for name in reversed(earlier):
+                given = arguments(own[name], method=True)[0] if name in own else []
+                roles = {role(a) for a in given}
+                if given and not NO_PASS.search(name) and roles & {"inputs", ""}:
+                    return name
+    return ""
 
 
 def _has_gradients(function: Function) -> bool:
@@ -196,6 +256,8 @@ def _of_class(
     # What another runs in its loop is a single step, whatever it is called.
     forwards = [f for f in forwards if not any(_runs_in_loop(other, f) for other in forwards)]
     backwards = [f for f in own.values() if is_backward(f) and f not in forwards[:1]]
+    if not forwards and backwards and (called := _called_before(node, backwards[0], own)):
+        forwards = [own[called]]
     backwards.sort(key=lambda f: -_likely(node.name, f, None, 0))
     inner = [("net.", f) for f in own.values() if is_loss(f)]
     helps = HELPS if _holds_nothing(own, forwards + backwards, classes) else 0.0

@@ -60,6 +60,7 @@ def constructors(
     given = {**passed[1], **given}
     named = [n for n in passed[0] if n not in needed and n not in given]
     small = [*named, *(n for n, default in given.items() if is_size(n, default))]
+    small += [n for n, default in given.items() if _datum(n) and _lacks(default)]
     counted = _counted(methods(node, classes).values())
     written = own_literals(slices, name, [*needed, *given])
     choices: list[list[str]] = []
@@ -69,7 +70,7 @@ def constructors(
             values = values[:1]
         if argument in needed and SYMBOLS.search(argument) and not COUNTS.search(argument):
             values.append(SOME_SYMBOLS)
-        if argument in needed and (datum := _datum(argument)):
+        if datum := _datum(argument):
             values = [datum]
         literal = written.get(argument, "")
         if size_kind(argument) in (sizes or {}):
@@ -126,7 +127,14 @@ def data_of_constructor(slices: Slices, name: str) -> tuple[str, ...]:
     make = methods(slices.classes[name], slices.classes).get("__init__")
     if make is None:
         return ()
-    return tuple(dict.fromkeys(filter(None, map(_datum, arguments(make, method=True)[0]))))
+    needed, given = arguments(make, method=True)
+    names = [*needed, *(n for n, default in given.items() if _lacks(default))]
+    return tuple(dict.fromkeys(filter(None, map(_datum, names))))
+
+
+def _lacks(default: ast.expr) -> bool:
+    """Whether a default stands for nothing: None, or a word such as 'none'."""
+    return isinstance(default, ast.Constant) and isinstance(default.value, str | None)
 
 
 def _datum(argument: str) -> str:

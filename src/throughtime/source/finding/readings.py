@@ -18,10 +18,9 @@ import numpy as np
 
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
-from throughtime.source.finding.arrays_by_name import BIAS, WEIGHT
 from throughtime.source.finding.slopes import as_array, loss_of, slopes
 from throughtime.source.finding.updates import is_added, is_moved
-from throughtime.source.meanings import LONGEST, STEPS, role
+from throughtime.source.meanings import BIAS, LONGEST, STEPS, WEIGHT, role
 from throughtime.source.pairing import (
     HeldArray,
     dotted,
@@ -43,7 +42,9 @@ OF_STATE = re.compile(r"^_*(b|bias)_", re.I)  # `b_hidden` is the bias of the hi
 STATE_END = re.compile(r"(^|_)states?$", re.I)  # as in `output_state`, which is no prediction
 SUMMED = 1e-9  # relative: a sum in another order differs by 1e-15, a recurrence by its whole effect
 ROUNDINGS = 100  # by which such a sum may differ: more than SUMMED in float32 alone
-DATA = {"x", "y", "xs", "ys", "inputs", "targets", "data", "labels"}  # names of no parameters
+DATA = re.compile(  # names of no parameters
+    r"^([xy]s?|(input|target|label)s?|[xy]_?(data|train|batch|seq)|(train_?)?data(_[xy])?)$"
+)
 REDRAWN = 0.5  # rms of parameters that are drawn anew: what matters and does not saturate a cell
 
 
@@ -202,7 +203,7 @@ class Judged:
 
 def _is_data(name: str) -> bool:
     """Whether a dotted name is one of data, of which a gradient alone is no check of a network."""
-    return name.rpartition(".")[2].strip("_").lower() in DATA
+    return bool(DATA.match(name.rpartition(".")[2].strip("_").lower()))
 
 
 def likeliest(bench: Bench, readings: Iterable[Reading]) -> Judged | None:
@@ -274,8 +275,11 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
         rest = _judged(bench, reading, frozenset(place.text for place in left))
         of_weights = any(place.value.ndim > 1 and min(place.value.shape) > 1 for place in left)
         return rest and replace(rest, inert=rest.inert or of_weights)
-    # A state that a run begins with may have a δ on the way, called as its gradient would be.
-    begun_with = [n for n, (p, _) in found.items() if n not in right and _is_state(p)]
+    # A state that a run begins with may have a δ on the way, called as its gradient would be;
+    # and data are no parameters, though their gradient may be there.
+    begun_with = [
+        n for n, (p, _) in found.items() if _is_data(n) or (n not in right and _is_state(p))
+    ]
     if 0 < len(begun_with) < len(found):
         for held_of in (found, names, gradients, given):
             for name in begun_with:
@@ -388,7 +392,7 @@ def _is_weight(place: HeldArray) -> bool:
     """Whether an array may be a parameter, and no state that a run begins with."""
     if not isinstance(place.raw, np.ndarray) or place.raw.dtype.kind != "f" or not place.raw.ndim:
         return False
-    if ".modules." in place.text or place.leaf.strip("_").lower() in DATA:
+    if ".modules." in place.text or _is_data(place.leaf):
         return False
     if "-1" in place.path:  # a state before the first step, as h[-1]
         return False

@@ -6,7 +6,9 @@ import contextlib
 import signal
 import threading
 import time
+import types
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from throughtime.gradcheck import CheckError
 from throughtime.source.older import compiled
 from throughtime.source.user_files import State, UserFiles, as_check_error
 
+GOES_ON = ("else", "elif", "except", "finally")  # with which a line goes on with a statement
 LONGEST_IMPORT = 120.0  # seconds; large libraries take many, on a busy machine
 ORDINARY_TRY = 0.05  # seconds, far above what a small network takes; a slower one counts as several
 LONGEST_TRY = 10.0  # seconds; a run of a small network takes thousandths
@@ -57,7 +60,8 @@ class Bench:
             with self.files.entered(), limited(), np.errstate(all="ignore"), as_check_error():
                 self.files.restore(start or self._start)
                 self.space.update(given)
-                exec(compiled(text, "<tried>", old=self.files.old), self.space)
+                for code in _parts(text, self.files.old):
+                    exec(code, self.space)
         finally:
             seconds = time.process_time() - own  # whatever else the machine is busy with
             if (waited := time.perf_counter() - began) > LONGEST_TRY:
@@ -87,6 +91,24 @@ class Bench:
         """Where the last statements ended."""
         with self.files.entered(), limited():
             return self.files.state()
+
+
+@lru_cache(maxsize=4000)
+def _parts(text: str, old: bool) -> tuple[types.CodeType, ...]:
+    """The code of statements, one after another: texts share most of theirs, compiled once.
+
+    A text that lines do not tell apart, as one with a bracket over several, is compiled whole.
+    """
+    chunks: list[str] = []
+    for line in text.splitlines():
+        if line[:1].strip() and not line.startswith(GOES_ON) and line[0] not in ")]}":
+            chunks.append(line)
+        elif chunks:
+            chunks[-1] += f"\n{line}"
+    try:
+        return tuple(compiled(chunk, "<tried>", old=old) for chunk in chunks)
+    except SyntaxError:
+        return (compiled(text, "<tried>", old=old),)
 
 
 @contextlib.contextmanager

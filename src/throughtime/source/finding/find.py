@@ -20,7 +20,7 @@ from throughtime.source.child import tell
 from throughtime.source.finding.candidates import Candidate, candidates, is_single
 from throughtime.source.finding.forms import Sizes, forms
 from throughtime.source.finding.models import IMPORT, LEFT_OUT
-from throughtime.source.finding.readings import AT_REST, Judged, unchecked
+from throughtime.source.finding.readings import AT_REST, Judged
 from throughtime.source.finding.region import RegionSearch
 from throughtime.source.finding.scripts import scripts_beside
 from throughtime.source.finding.search import ReadingSearch
@@ -38,6 +38,7 @@ from throughtime.source.finding.training_steps import (
     regions,
     regions_of_text,
 )
+from throughtime.source.finding.unchecked import unchecked
 from throughtime.source.meanings import CELL, STEPS
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.slices import Slices

@@ -24,8 +24,9 @@ from throughtime.source.bench import Bench
 from throughtime.source.finding.candidates import Candidate, candidates
 from throughtime.source.finding.find import Found, found_of
 from throughtime.source.finding.forms import Form, Sizes
-from throughtime.source.finding.readings import Judged, Reading, unchecked
+from throughtime.source.finding.readings import Judged, Reading
 from throughtime.source.finding.search import ReadingSearch
+from throughtime.source.finding.unchecked import unchecked
 from throughtime.source.meanings import BACKWARD
 from throughtime.source.older import BUILTINS
 from throughtime.source.recipe import Program

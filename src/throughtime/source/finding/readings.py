@@ -20,10 +20,9 @@ from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
 from throughtime.source.finding.slopes import as_array, loss_of, slopes
 from throughtime.source.finding.updates import is_added, is_moved
-from throughtime.source.meanings import BIAS, LONGEST, STEPS, WEIGHT, role
+from throughtime.source.meanings import LONGEST, STEPS, role
 from throughtime.source.pairing import (
     HeldArray,
-    dotted,
     is_named_gradient,
     numbers,
     pairs,
@@ -172,7 +171,7 @@ class Judged:
     def believed(self) -> bool:
         """Whether the reading is more than a guess."""
         doubtful = self.reading.needs_agreement or (self.silent and not self.reading.literal)
-        data_alone = all(map(_is_data, self.moves))
+        data_alone = all(map(is_data, self.moves))
         return not data_alone and (self.confirmed or not doubtful)
 
     @property
@@ -201,7 +200,7 @@ class Judged:
         )
 
 
-def _is_data(name: str) -> bool:
+def is_data(name: str) -> bool:
     """Whether a dotted name is one of data, of which a gradient alone is no check of a network."""
     return bool(DATA.match(name.rpartition(".")[2].strip("_").lower()))
 
@@ -238,7 +237,7 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
     """As `judged`, without what is known to be a state."""
     bench.run(reading.begin)
     start = bench.state()
-    held = [place for place in _parameters(bench, reading) if place.text not in states]
+    held = [place for place in parameters_of(bench, reading) if place.text not in states]
     if not held:
         return None
     bench.run(f"{reading.run}\n{reading.gradient}", start)
@@ -278,7 +277,7 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
     # A state that a run begins with may have a δ on the way, called as its gradient would be;
     # and data are no parameters, though their gradient may be there.
     begun_with = [
-        n for n, (p, _) in found.items() if _is_data(n) or (n not in right and _is_state(p))
+        n for n, (p, _) in found.items() if is_data(n) or (n not in right and is_state(p))
     ]
     if 0 < len(begun_with) < len(found):
         for held_of in (found, names, gradients, given):
@@ -288,7 +287,7 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
     downhill = not right and not update and is_added(bench.files.texts().values(), names)
     if downhill:
         other = slopes(bench, reading.evaluate, start, names, {n: -g for n, g in given.items()})
-        downhill = not all(map(_is_data, other[0]))
+        downhill = not all(map(is_data, other[0]))
     if downhill:
         right, moves, factor, inert = other
         gradients = {name: f"-np.asarray({text})" for name, text in gradients.items()}
@@ -360,49 +359,7 @@ def _of_others(
     return found
 
 
-def unchecked(bench: Bench, found: Judged) -> tuple[str, ...]:
-    """The names of arrays that the loss depends on and that have no gradient in a reading."""
-    reading = found.reading
-    evaluate = reading.evaluate
-    with bench.files.entered():
-        try:
-            bench.run(f"{reading.begin}\n{found.redrawn}")
-            start = bench.state()
-            data = dict(reading.steps)
-            every = _parameters(bench, reading)
-            held = [p for p in every if _is_weight(p) and p.text not in data]
-            bench.run(evaluate, start)
-            before = loss_of(bench)
-            same = [p for p in held if np.array_equal(p.value, as_array(bench.value(p.text)))]
-            names = []
-            for place in same:
-                known = any(t.startswith(place.text) for t in found.parameters.values())
-                if known or (is_named_gradient(place) and place.leaf.lower() != "db"):
-                    continue
-                moved = np.random.default_rng(7).standard_normal(place.value.shape)
-                bench.run(f"{place.text}[...] += _move\ndel _move\n{evaluate}", start, _move=moved)
-                if loss_of(bench) != before:
-                    names.append(dotted(place))
-            return tuple(names)
-        except CheckError:
-            return ()
-
-
-def _is_weight(place: HeldArray) -> bool:
-    """Whether an array may be a parameter, and no state that a run begins with."""
-    if not isinstance(place.raw, np.ndarray) or place.raw.dtype.kind != "f" or not place.raw.ndim:
-        return False
-    if ".modules." in place.text or _is_data(place.leaf):
-        return False
-    if "-1" in place.path:  # a state before the first step, as h[-1]
-        return False
-    root = re.split(r"[.\[]", place.text)[0]
-    if role(root) in ("inputs", "target") and not (WEIGHT.match(root) or BIAS.match(root)):
-        return False
-    return not _is_state(place)
-
-
-def _is_state(place: HeldArray) -> bool:
+def is_state(place: HeldArray) -> bool:
     """Whether an array is a state by its name, and no matrix of weights."""
     shape = place.value.shape
     thin = len(shape) < 2 or min(shape) == 1
@@ -472,7 +429,7 @@ def _rounding(bench: Bench, names: dict[str, str]) -> float:
     return max((float(np.finfo(kind).eps) for kind in kinds), default=0.0)
 
 
-def _parameters(bench: Bench, reading: Reading) -> list[HeldArray]:
+def parameters_of(bench: Bench, reading: Reading) -> list[HeldArray]:
     """The arrays that may be parameters, before anything is run."""
     found: list[HeldArray] = []
     for root in reading.roots:
@@ -547,12 +504,12 @@ def _pairs(
     # What the run itself changes is a state kept among the parameters, unless all of them change.
     states = {place.text for place in changed}
     kept = {n: (p, g) for n, (p, g) in found.items() if p.text not in states}
-    changed = [p for p in changed if p in likely and p.value.ndim and not _is_state(p)]
+    changed = [p for p in changed if p in likely and p.value.ndim and not is_state(p)]
     if kept and len(kept) >= len(changed):
         return kept, False, [*returned, *named]
     if len(changed) > len(found):
         moved = {}
-        still = [p for p in likely if p not in changed and np.ndim(p.raw) and not _is_state(p)]
+        still = [p for p in likely if p not in changed and np.ndim(p.raw) and not is_state(p)]
         # One that the user's code moves, and that stays, has a gradient of 0.
         texts = list(bench.files.texts().values())
         for place in (*changed, *(p for p in still if is_moved(texts, p.leaf))):

@@ -75,6 +75,10 @@ class RegionSearch:
 
     def best(self) -> Judged | None:
         """The likeliest reading; None where nothing runs."""
+        with self.bench.files.entered():  # once for all tries
+            return self._best()
+
+    def _best(self) -> Judged | None:
         found = likeliest(self.bench, self._readings())
         if found is None:
             # Data that are written out fit no other sizes than the file's own.

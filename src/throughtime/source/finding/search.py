@@ -7,11 +7,13 @@ import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
 from throughtime.gradcheck import CheckError
 from throughtime.source.finding.alike import Alike
+from throughtime.source.finding.at_rest import from_rest
 from throughtime.source.finding.calls import Call, Pool, calls
 from throughtime.source.finding.candidates import (
     Function,
@@ -37,9 +39,8 @@ from throughtime.source.finding.losses import (
     value_of,
 )
 from throughtime.source.finding.models import TENSORS, Models
-from throughtime.source.finding.numbers_held import numbers_in
 from throughtime.source.finding.rates import reached
-from throughtime.source.finding.readings import AT_REST, STATE, Judged, Reading, judged, likeliest
+from throughtime.source.finding.readings import STATE, Judged, Reading, likeliest
 from throughtime.source.finding.training_steps import LOSS_NAME
 from throughtime.source.finding.updates import moved_by, without_optimisers
 from throughtime.source.meanings import BATCH, STEPS, VALUES, role, size_kind
@@ -61,12 +62,16 @@ class ReadingSearch(Models):
 
     def best(self) -> Judged | None:
         """The likeliest reading; None where nothing runs."""
+        with self.bench.files.entered():  # once for all tries
+            return self._best()
+
+    def _best(self) -> Judged | None:
         found = likeliest(self.bench, self._readings())
         if found is None or not found.believed:
             found = self._without_optimisers(found)
         if found is None or not found.believed:
             found = self._with_one_output(found)
-        return found if found is None else self._from_rest(found)
+        return found if found is None else from_rest(self.bench, found)
 
     def _without_optimisers(self, found: Judged | None) -> Judged | None:
         """The likeliest reading in which what moves the parameters by itself is left out."""
@@ -86,37 +91,6 @@ class ReadingSearch(Models):
         other = likeliest(self.bench, self._readings())
         self.single = False
         return other if other is not None and other.believed else found
-
-    def _from_rest(self, found: Judged) -> Judged:
-        """With an initial state of 0, where that is the only one that the gradient can be right at.
-
-        So it is where all tensors are right with that one alone, and where nothing that the forward
-        pass leaves for the backward pass holds the state.
-        """
-        setup = found.reading.setup.replace(STATE, AT_REST)
-        if len(found.right) == len(found.moves) or setup == found.reading.setup:
-            return found
-        other = judged(self.bench, replace(found.reading, setup=setup))
-        if other is None:
-            return found
-        lost = len(other.right) >= len(found.right) and not self._is_left_behind(found.reading)
-        return other if other.settled or lost else found
-
-    def _is_left_behind(self, reading: Reading) -> bool:
-        """Whether an initial state is among what there is where the backward pass begins."""
-        if "states" in reading.gradient or "(" not in reading.gradient:
-            return True  # given to it, or to the one call that does both
-        try:
-            self.bench.run(f"{reading.begin}\n{reading.run}")
-        except CheckError:
-            return True
-        space = dict(self.bench.space)
-        wanted = [np.asarray(state).reshape(-1) for state in space.pop("states", ())]
-        if not wanted:  # they are kept under another name
-            return True
-        # The numbers were drawn: nothing else has them by chance.
-        numbers = list(numbers_in(space))
-        return any(np.isin(state, found).all() for state in wanted for found in numbers)
 
     def _readings(self) -> Iterator[Reading]:
         for made, roots in self.models():
@@ -408,11 +382,15 @@ class ReadingSearch(Models):
 
     def _divided_by(self, reading: Reading) -> str:
         """An expression for the number of sequences, where the backward pass divides something."""
+        found = [f"np.shape({name})[{axis}]" for name, axis in reading.sequences]
+        return found[0] if found and self._divides else ""
+
+    @cached_property
+    def _divides(self) -> bool:
+        """Whether the backward pass, or what it calls, divides something."""
         used = reached([self.candidate.backward], self.functions)
         parts = (part for function in used for part in ast.walk(function))
-        divides = any(isinstance(part, ast.Div) for part in parts)
-        found = [f"np.shape({name})[{axis}]" for name, axis in reading.sequences]
-        return found[0] if found and divides else ""
+        return any(isinstance(part, ast.Div) for part in parts)
 
     def _returned(self, function: Function, depth: int = 0) -> list[str]:
         """The names that a function returns; where it returns what another of them does, those."""

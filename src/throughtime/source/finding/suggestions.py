@@ -84,10 +84,12 @@ def training_step(
     if not method and not made and any(role(name) == "parameters" for name in names):
         parts.append(f"params = [np.random.randn({sizes.hidden}, {sizes.inputs})]")
     wide = {"inputs": sizes.inputs, "target": sizes.outputs}
-    parts += [
+    drawn = [
         f"{short} = {_data(names, kind, wide[kind])}"
         for short, kind in (("x", "inputs"), ("y", "target"))
     ]
+    given = any(re.search(r"[(, =][xy][,)]", part) for part in parts)  # to a constructor
+    parts = [*drawn, *parts] if given else [*parts, *drawn]
     if any(role(n) == "rate" for n in names):
         parts.append("rate = 0.1")
     if any(role(n) == "state" for n in names):

@@ -88,8 +88,8 @@ def training_step(
         f"{short} = {_data(names, kind, wide[kind])}"
         for short, kind in (("x", "inputs"), ("y", "target"))
     ]
-    given = any(re.search(r"[(, =][xy][,)]", part) for part in parts)  # to a constructor
-    parts = [*drawn, *parts] if given else [*parts, *drawn]
+    in_constructor = any(re.search(r"[(, =][xy][,)]", part) for part in parts)
+    parts = [*drawn, *parts] if in_constructor else [*parts, *drawn]
     if any(role(n) == "rate" for n in names):
         parts.append("rate = 0.1")
     if any(role(n) == "state" for n in names):

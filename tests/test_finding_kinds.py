@@ -441,3 +441,13 @@ def test_a_name_means_what_it_means_in_its_own_function(write):
     found = find(write(OTHER_SCOPE))
     assert "calculate_loss([x], [y])" in str(found)
     assert report_of(found).verdict == "agree"
+
+
+def test_an_optimiser_is_left_out_of_a_line_too(write):
+    line = (
+        "net = Net(5, 5); x = np.random.randn(6, 5); y = np.random.randn(6, 5, 1); "
+        "out = net.forward(x); loss = 0.5 * np.sum((out - y) ** 2); net.backward(out - y)"
+    )
+    found = find(write(text_of("an optimiser of its own")), setup=line)
+    assert any("left out" in note for note in found.notes)
+    assert report_of(found).verdict == "agree"

@@ -393,7 +393,7 @@ def found_of(
         notes.append(
             f"The gradient is used up in an update: it is read as (old − new)/{reading.rate}."
         )
-    if LEFT_OUT in reading.setup:
+    if LEFT_OUT in f"{reading.data}{reading.setup}":
         notes.append(
             "What moves the parameters is left out of the backward pass: the gradient is read "
             "before it."

@@ -18,7 +18,7 @@ from throughtime.source.finding.constructors import constructors
 from throughtime.source.finding.forms import Sizes, forms, sizes_of, targets
 from throughtime.source.finding.losses import value_of
 from throughtime.source.finding.models import IMPORT
-from throughtime.source.finding.rates import rate_of
+from throughtime.source.finding.rates import rate_of, reached
 from throughtime.source.finding.readings import Judged, Reading, likeliest
 from throughtime.source.finding.training_steps import (
     LOSS_NAME,
@@ -29,6 +29,7 @@ from throughtime.source.finding.training_steps import (
     kept_gradients,
     losses_in,
 )
+from throughtime.source.finding.updates import without_optimisers
 from throughtime.source.meanings import FORWARD, HIDDEN, LONGEST, VALUES, role, size_kind
 from throughtime.source.pairing import is_object, places
 from throughtime.source.slices import COUNTS, Slices, free_names, names_set
@@ -85,7 +86,34 @@ class RegionSearch:
             self.slices = Slices(self._tree, self.region.before, in_order=True, as_written=True)
             self.body = list(self.region.body)
             found = likeliest(self.bench, self._readings())
+        if found is None or not found.believed:
+            found = self._without_optimisers() or found
         return found
+
+    def _without_optimisers(self) -> Judged | None:
+        """The reading of the user's lines in which what moves the parameters is left out.
+
+        None where nothing of the kind is called, or where no tensor can be judged then either.
+        """
+        calls = [
+            part.func
+            for node in self.region.body
+            for part in ast.walk(node)
+            if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute)
+        ]
+        owners = {getattr(func.value, "id", "") for func in calls} - {"", "np", "self"}
+        used = [self._functions[func.attr] for func in calls if func.attr in self._functions]
+        if not self.region.made or len(owners) != 1 or not used:
+            return None
+        functions = reached(used, self._functions)
+        left = without_optimisers(functions, self._functions)
+        if not left:
+            return None
+        (owner,) = owners
+        left = re.sub(r"\bnet\b", owner, left)
+        self.region = replace(self.region, made=f"{self.region.made}\n{left}")
+        self.body = list(self.region.body)
+        return likeliest(self.bench, self._readings())
 
     def _readings(self) -> Iterator[Reading]:
         if not self.region.owner:

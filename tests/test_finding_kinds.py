@@ -448,6 +448,6 @@ def test_an_optimiser_is_left_out_of_a_line_too(write):
         "net = Net(5, 5); x = np.random.randn(6, 5); y = np.random.randn(6, 5, 1); "
         "out = net.forward(x); loss = 0.5 * np.sum((out - y) ** 2); net.backward(out - y)"
     )
-    found = find(write(text_of("an optimiser of its own")), setup=line)
+    found = find(write(text_of("a method that takes the gradients")), setup=line)
     assert any("left out" in note for note in found.notes)
     assert report_of(found).verdict == "agree"

@@ -164,8 +164,10 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def _spaces(self) -> list[types.ModuleType | type]:
         """The user's modules, and the classes that they define."""
-        spaces: list[types.ModuleType | type] = list(self._modules.values())
-        for module in self._modules.values():
+        late = [sys.modules[name] for name in self._imported if name in sys.modules]
+        modules = [*self._modules.values(), *late]  # those that a run has imported, too
+        spaces: list[types.ModuleType | type] = list(modules)
+        for module in modules:
             classes = [thing for thing in vars(module).values() if isinstance(thing, type)]
             spaces += [thing for thing in classes if thing.__module__ == module.__name__]
         return spaces

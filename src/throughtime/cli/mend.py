@@ -14,7 +14,7 @@ from throughtime.cli.outputs import writable
 from throughtime.cli.places import look_at, split_place
 from throughtime.gradcheck import CheckError
 from throughtime.progress import waiting
-from throughtime.source import Found, apart
+from throughtime.source import Found, apart, find
 from throughtime.source.mending.mend import mend
 
 NOT_MENDED = 1
@@ -108,3 +108,8 @@ def _can_be_rewritten(path: Path) -> None:
         way_out = "move it away: it is never overwritten"
         refuse("--write", f"no {copy.name}", "one", way_out, error=CheckError)
     writable("--write", copy)
+
+
+def found_in(place: str, name: str, made: str) -> Found:
+    """In a process of its own: what a file holds. `TASK` names it."""
+    return find(Path(place), name, setup=made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,12 +10,14 @@ import numpy as np
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.model_from_target import ModelFromTarget, model_from_target
-from throughtime.diagnosis.mutants import Match, explain, passes
+from throughtime.diagnosis.mutants import Match, explain, explain_in_stages, explained_by, passes
 from throughtime.diagnosis.mutants.layout import Guess, Layout
 from throughtime.diagnosis.mutants.model import HEAD, Model
+from throughtime.diagnosis.mutants.postprocessing import FoundFault
 from throughtime.diagnosis.observed import Gradient, Observed, standing
 from throughtime.diagnosis.recovered_layout import with_layout
 from throughtime.diagnosis.roles import Roles
+from throughtime.diagnosis.stages import stages
 from throughtime.diagnosis.tolerances import (
     CONFIDENCE_IN_PART,
     CONFIDENCE_WHOLE,
@@ -23,6 +25,8 @@ from throughtime.diagnosis.tolerances import (
     ERRORS_OF_OTHER_ENTRIES,
     LARGEST_RECOVERED_ERROR,
     SAME_GRADIENT,
+    SAME_SCALE,
+    WRITTEN_FACTOR,
 )
 from throughtime.gradcheck import Cause
 
@@ -94,7 +98,9 @@ def _compared(study: Study, known: ModelFromTarget, recovered: bool) -> MutantsF
     # Data that were recovered from losses in single precision are seldom as exact as a gradient
     # in it: whether they are is seen by single mutations, before pairs of them are tried.
     coarse = recovered and (known.rounded or any(g.dtype == np.float32 for g in kept.values()))
-    matches = _explained(known.model, kept, study, error, thorough=not coarse)
+    matches = _explained(known.model, kept, study, error, thorough=False)
+    if not coarse and not _whole(matches):
+        matches = _of_several(known.model, kept, study, error) or matches
     observed = None
     if recovered and not _whole(matches):
         observed = study.look()
@@ -152,14 +158,32 @@ def _left_at_another_point(study: Study, matches: list[Match], error: float | No
     if found is None or there is None:
         return matches
     seen = {name: g.astype(study.target.parameters[name].dtype) for name, g in found.items()}
+    near = _tolerance(seen, error)
+    same = explained_by(matches[0], there, seen, near)
+    near = max(SAME_SCALE * near, WRITTEN_FACTOR)
+    if {one.fault for one in same} >= set(matches[0].faults) and _same_factors(
+        matches[0], same, near
+    ):
+        return matches
     elsewhere = _explained(there, seen, study, error)
     whole = [match for match in elsewhere if not match.unexplained]
-    names = {name for match in whole or elsewhere for name in _names(match)}
-    if set(matches[0].faults) & FACTORS <= names:
+    if any(_same_factors(matches[0], match.found, near) for match in whole or elsewhere):
         return matches
+    whole = [m for m in whole if any(_same_factors(m, own.found, near) for own in matches)]
     # What explains every number there does so here too, where a factor is as good.
     here = matches[0].before, matches[0].after
     return [replace(match, before=here[0], after=here[1]) for match in whole]
+
+
+def _same_factors(match: Match, found: Sequence[FoundFault], near: float) -> bool:
+    """Whether the numbers that were read off the gradient are also those found elsewhere."""
+    here, there = (
+        {(one.fault, one.where): float(one.facts["factor"]) for one in both if one.fault in FACTORS}
+        for both in (match.found, found)
+    )
+    return here.keys() <= there.keys() and all(
+        abs(there[own] - factor) <= near * abs(factor) for own, factor in here.items()
+    )
 
 
 def _whole(matches: list[Match]) -> bool:
@@ -193,6 +217,30 @@ def _explained(
             if _whole(whole) and (not _whole(matches) or "scaled" not in whole[0].faults):
                 matches = whole
     return matches
+
+
+def _of_several(model: Model, gradient: Gradient, study: Study, error: float | None) -> list[Match]:
+    """What explains a gradient with several mistakes: all of it, or what is proved of it.
+
+    Stages come first, since mistakes hide each other; then pairs.
+    """
+    tolerance = _tolerance(gradient, error)
+    found: list[Match] = []
+    for one in _derived(model):
+        staged = explain_in_stages(
+            stages(study, one, tolerance), one, gradient, tolerance, study.budget
+        )
+        if _whole(staged):
+            return staged
+        found = found or staged
+    # Beside a mistake that is proved, every single one was tried.
+    return found or _explained(model, gradient, study, error)
+
+
+def _tolerance(gradient: Gradient, error: float | None) -> float:
+    """What counts as equal: by default the rounding of the gradient's precision."""
+    exact = SAME_GRADIENT["float64"]
+    return error or max(SAME_GRADIENT.get(g.dtype.name, exact) for g in gradient.values())
 
 
 def _error_of(model: Model, observed: Observed) -> float:

@@ -257,6 +257,7 @@ TELLING = 1e-3
 SAME_SCALE = 100.0
 # … and a factor this close to a number, or to a product of sizes, is that number.
 KNOWN_SCALE = 10.0
+WRITTEN_FACTOR = 1e-5  # relative: what is written of a factor, six digits, tells no more
 # Of the limit: an entry this close to the limit is clipped, and tells nothing more.
 CLIPPED_WITHIN = 1e-6
 # The same for entries that have one and the same magnitude, which shows that there is a limit.
@@ -279,5 +280,9 @@ STEP_OVERHEAD = 3e4  # multiplications that take as long as all else that NumPy 
 # Times that overhead, in a step that is run node by node: a tenth of the passes takes as long.
 EQUATIONS_OVERHEAD = 9.0
 WORK_OF_A_SEARCH = 4e9  # multiplications, where more than the least passes may be run
+# Several mistakes at once, found a few at a time.
+MOST_AT_A_STAGE = 6  # mistakes that a stage may show beside those found before
+SEEDS_OF_A_STAGE = 6  # sets that explain a stage, from which the next one starts
+PASSES_OF_A_STAGE = 3_000  # backward passes
 SHARE_OF_NAMED_PAIRS = 0.7  # of the passes that are left, before pairs with an edit of a step
 SHARE_OF_PAIRS = 0.75  # of the passes that are left; the rest is for what comes after them

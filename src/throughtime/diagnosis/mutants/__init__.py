@@ -9,7 +9,12 @@ from throughtime.doors import door
 if TYPE_CHECKING:
     from throughtime.diagnosis.mutants.layout import Layout
     from throughtime.diagnosis.mutants.losses import detached
-    from throughtime.diagnosis.mutants.matches import Match, explain
+    from throughtime.diagnosis.mutants.matches import (
+        Match,
+        explain,
+        explain_in_stages,
+        explained_by,
+    )
     from throughtime.diagnosis.mutants.model import Model
     from throughtime.diagnosis.mutants.mutations import Mutant, mutants, mutants_of
     from throughtime.diagnosis.mutants.networks import NetworkLayout, TorchLayout
@@ -20,7 +25,7 @@ else:
         {
             "layout": "Layout",
             "losses": "detached",
-            "matches": "Match explain",
+            "matches": "Match explain explain_in_stages explained_by",
             "model": "Model",
             "mutations": "Mutant mutants mutants_of",
             "networks": "NetworkLayout TorchLayout",
@@ -37,6 +42,8 @@ __all__ = [
     "TorchLayout",
     "detached",
     "explain",
+    "explain_in_stages",
+    "explained_by",
     "mutants",
     "mutants_of",
     "passes",

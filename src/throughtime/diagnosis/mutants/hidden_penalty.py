@@ -7,6 +7,7 @@ with these faults does: g = α (p + λ W) holds for every entry of a matrix, to 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 
@@ -53,21 +54,50 @@ def _of_all(model: Model, mutant: Blocks, seen: TestedGradient, left: list[Block
     return _penalty(seen, {b: (seen.blocks[b], mutant[b], model.blocks[b]) for b in left})
 
 
-def _penalty(seen: TestedGradient, parts: Mapping[Block, tuple[Array, Array, Array]]) -> float:
+def _penalty(seen: TestedGradient, parts: Parts) -> float:
     """λ of g = α (p + λ w), where α and λ are what least squares make them; 0 where they fit not.
 
     An α of 1 is taken for one; where it is another, λ is taken to have been multiplied by it too.
-
-    Args:
-        seen: the gradient under test.
-        parts: g, p and w of each block that α and λ are common to.
     """
+    found = _two_factors(seen, parts)
+    if found is None:
+        return 0.0
+    penalty = found[1] / found[0]
+    digits = float(f"{penalty:.3g}")  # people choose such numbers
+    near = abs(digits - penalty) <= KNOWN_SCALE * seen.tolerance * penalty
+    return max(0.0, digits if near else penalty)
+
+
+def scale_of_penalty(
+    model: Model, mutant: Blocks, seen: TestedGradient, fits: Mapping[Block, Fit | None]
+) -> float:
+    """How often the L2 term counts in the largest matrices that nothing else fits; 0: unknown.
+
+    It is multiplied by all that multiplies the whole gradient, while other factors multiply the
+    rest of it alone.
+    """
+    left = [b for b, own in fits.items() if own is None and b.kind[0] in "WURV"]
+    large = [b for b in left if model.decays(b) and mutant[b].size >= LEAST_PENALISED_ENTRIES]
+    for block in sorted(large, key=lambda b: -mutant[b].size)[:MOST_PENALISED]:
+        term = model.decay * model.blocks[block]
+        found = _two_factors(seen, {block: (seen.blocks[block], mutant[block], term)})
+        if found is not None and found[1]:
+            return found[1]
+    return 0.0
+
+
+Parts: TypeAlias = Mapping[Block, tuple[Array, Array, Array]]
+"""g, p and w of each block that two factors are common to."""
+
+
+def _two_factors(seen: TestedGradient, parts: Parts) -> tuple[float, float] | None:
+    """α and β of g = α p + β w, as least squares make them; None where they fit not."""
     columns = zip(*parts.values(), strict=True)
     g, p, w = (np.concatenate([array.ravel() for array in own]) for own in columns)
     pp, pw, ww = float((p * p).sum()), float((p * w).sum()), float((w * w).sum())
     apart = pp * ww - pw * pw
     if apart <= PARALLEL_BIASES * pp * ww:
-        return 0.0
+        return None
     gp, gw = float((g * p).sum()), float((g * w).sum())
     alpha, beta = (gp * ww - gw * pw) / apart, (gw * pp - gp * pw) / apart
     square = float((g * g).sum())
@@ -75,10 +105,7 @@ def _penalty(seen: TestedGradient, parts: Mapping[Block, tuple[Array, Array, Arr
         own.size * seen.far(b) ** 2 for b, (own, *_) in parts.items()
     )
     if square - alpha * gp - beta * gw > rounding or not alpha:
-        return 0.0
+        return None
     if not all(seen.equal(b, g, alpha * p + beta * w) for b, (g, p, w) in parts.items()):
-        return 0.0
-    penalty = beta / alpha
-    digits = float(f"{penalty:.3g}")  # people choose such numbers
-    near = abs(digits - penalty) <= KNOWN_SCALE * seen.tolerance * penalty
-    return max(0.0, digits if near else penalty)
+        return None
+    return alpha, beta

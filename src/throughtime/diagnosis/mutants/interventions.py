@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 Intervention: TypeAlias = Callable[..., Any]
+Key: TypeAlias = tuple[str, str, int | None, int | None]
+"""What a mutation is in all models of a network: its fault, where it is, layer and direction."""
 
 # Places that the output layer's own gradient depends on; in the recursion; in the products.
 HEAD_PLACES = frozenset({"dy", "seen", "kept_V", "kept_d", "head_slope"})
@@ -45,6 +47,11 @@ class Mutation:
     layer: int | None = None
     direction: int | None = None
     facts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> Key:
+        """What it is in other models of the same network."""
+        return self.fault, self.where, self.layer, self.direction
 
     @property
     def places(self) -> frozenset[str]:

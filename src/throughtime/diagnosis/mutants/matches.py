@@ -6,19 +6,21 @@ finds is told as faults, with what they leave unexplained, their rivals and thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.faults import FAULTS
-from throughtime.diagnosis.mutants.interventions import Mutation
+from throughtime.diagnosis.mutants.interventions import Key, Mutation
 from throughtime.diagnosis.mutants.model import Block, Model
+from throughtime.diagnosis.mutants.mutations import mutations
 from throughtime.diagnosis.mutants.postprocessing import FoundFault, tensor_of
 from throughtime.diagnosis.mutants.search import passes, search
+from throughtime.diagnosis.mutants.staged_search import MutantStage, in_stages
 from throughtime.diagnosis.mutants.tested import TestedGradient, limited, seen_of
-from throughtime.diagnosis.mutants.trial import Attempt
+from throughtime.diagnosis.mutants.trial import Attempt, Trial
 from throughtime.diagnosis.tolerances import (
     CHANCE_ENTRIES,
     KNOWN_SCALE,
@@ -39,6 +41,9 @@ class Match:
         unexplained: tensors that are wrong even so; empty where everything is explained.
         rivals: other sets of faults that explain as much.
         elsewhere: other places where the same faults would give the same gradient, in words.
+        proved: in words, where else the faults explain what nothing else does, though what is left
+            here hides it; "" where it shows here.
+        mutations: the keys of those that were put in.
     """
 
     found: tuple[FoundFault, ...]
@@ -48,6 +53,8 @@ class Match:
     unexplained: tuple[str, ...] = ()
     rivals: tuple[tuple[str, ...], ...] = ()
     elsewhere: tuple[str, ...] = ()
+    proved: str = ""
+    mutations: tuple[Key, ...] = ()
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -58,6 +65,11 @@ class Match:
     def evidence(self) -> str:
         """What the search showed, in one sentence."""
         words = " and ".join(f"{f.fault} ({f.where})" if f.where else f.fault for f in self.found)
+        if self.proved:
+            return (
+                f"d = {self.before:.2g}; {self.proved}, where less is wrong at once, our own "
+                f"backward pass gives your gradient with {words}, and not without"
+            )
         if self.unexplained:
             left = ", ".join(self.unexplained)
             return f"d = {self.before:.2g}; with {words}, what is left is wrong in {left} alone"
@@ -111,6 +123,70 @@ def explain(
     if not whole and not decisive(model, seen, attempts[0]):
         return []
     return _matches(model, seen, right, whole or attempts)
+
+
+def explain_in_stages(
+    stages: Iterable[MutantStage],
+    model: Model,
+    gradient: Mapping[str, Array],
+    error: float,
+    budget: Budget,
+) -> list[Match]:
+    """As `explain`, of many mistakes at once, which are found a few at a time.
+
+    Args:
+        stages: the network where fewer mistakes show, the simplest first.
+        model: the network.
+        gradient: the gradient under test.
+        error: what counts as equal, relative to a tensor's largest entry.
+        budget: whose time is shared.
+
+    Returns:
+        the sets that explain everything; otherwise one match of what is proved at some stage, or
+        none.
+    """
+    seen = seen_of(model, gradient, error)
+    clipped, right = limited(seen), model.gradient()
+    ways = [MutantStage("", model, one) for one in (clipped, seen) if one is not None]
+    before, last = in_stages(stages, ways, budget)
+    for here in last:
+        read = here.stage.seen
+        if here.complete and (read.limit is None or _cut_off(model, read, here.attempts[0])):
+            return _matches(model, read, right, here.with_equals)
+    # Of as many mutations, those that explain all of a stage are believed first.
+    told = [one for one in (*reversed(before), *last) if one.proved]
+    if not told:
+        return []
+    best = max(told, key=lambda one: (len(one.proved), one.complete))
+    chosen = _of_keys(model, [mutation.key for mutation in best.proved])
+    attempt = Trial(model, seen, budget.part(1, 1.0))(*chosen)
+    match = _match(model, seen, right, replace(attempt, found=()), ())
+    return [replace(match, proved=best.stage.words)]
+
+
+def _of_keys(model: Model, keys: Collection[Key]) -> tuple[Mutation, ...]:
+    """The mutations of a model that have these keys."""
+    return tuple(mutation for mutation in mutations(model) if mutation.key in keys)
+
+
+def explained_by(
+    match: Match, model: Model, gradient: Mapping[str, Array], error: float
+) -> tuple[FoundFault, ...]:
+    """The faults of a match at another point, if its mutations explain all of the gradient there.
+
+    Args:
+        match: of the same network at its own point.
+        model: the network at the other point.
+        gradient: under test, at that point.
+        error: as in `explain`.
+    """
+    seen, chosen = seen_of(model, gradient, error), _of_keys(model, match.mutations)
+    for one in (seen, limited(seen)):
+        if one is not None and len(chosen) == len(match.mutations):
+            attempt = Trial(model, one, Budget(1))(*chosen)
+            if attempt.complete:
+                return tuple(_found(model, attempt))
+    return ()
 
 
 def _cut_off(model: Model, clipped: TestedGradient, attempt: Attempt) -> bool:
@@ -221,6 +297,7 @@ def _match(
         undone=model.placement.tensors(undone),
         unexplained=tuple(wrong),
         rivals=rivals,
+        mutations=tuple(mutation.key for mutation in attempt.mutations),
     )
 
 

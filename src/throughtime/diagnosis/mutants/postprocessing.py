@@ -46,6 +46,13 @@ class Fit:
     joint: bool = True
     with_term: bool = False
 
+    def times(self, factor: float) -> Fit:
+        """The fit of a block that is so many times as large."""
+        scale = None if self.scale is None else factor * self.scale
+        if self.decay is None or (self.joint and scale is not None):
+            return replace(self, scale=scale)
+        return replace(self, scale=scale, decay=factor * self.decay, joint=False)
+
     def apply(self, model: Model, mutant: Blocks, block: Block, limit: float | None) -> Array:
         """The block that this fit predicts."""
         p = mutant[self.source].T if self.transposed else mutant[self.source]
@@ -369,7 +376,7 @@ def _scaled(
     ):
         bases = bases[1:]  # of the few blocks whose factor shows, all have this one
     ways = [
-        _all_scaled(model, base, seen, norm) + _some_scaled(model, scales, base, seen)
+        all_scaled(model, base, seen, norm) + _some_scaled(model, scales, base, seen)
         for base in bases[:6]
     ]
     return min(ways, key=len)
@@ -384,7 +391,8 @@ def _copy_of(fit: Fit, block: Block, fits: Mapping[Block, Fit], seen: TestedGrad
     return _near(own.scale, fit.scale, seen.tolerance)
 
 
-def _all_scaled(model: Model, base: float, seen: TestedGradient, norm: float) -> list[FoundFault]:
+def all_scaled(model: Model, base: float, seen: TestedGradient, norm: float) -> list[FoundFault]:
+    """The faults that multiply all of a gradient by one factor."""
     if base == 1:
         return []
     tolerance = KNOWN_SCALE * seen.tolerance

@@ -44,6 +44,16 @@ class TestedGradient:
     beside: Mapping[Block, float] = field(default_factory=dict)
     alike: Mapping[Block, tuple[Block, ...]] = field(default_factory=dict)
 
+    def times(self, factor: float) -> TestedGradient:
+        """The same gradient, all of it multiplied by a factor."""
+        return replace(
+            self,
+            blocks={block: factor * g for block, g in self.blocks.items()},
+            largest=abs(factor) * self.largest,
+            limit=None if self.limit is None else abs(factor) * self.limit,
+            beside={block: abs(factor) * own for block, own in self.beside.items()},
+        )
+
     def rounding(self, block: Block) -> float:
         """What rounding of larger terms may do to an entry of a block."""
         return self.floor * self.beside.get(block, self.largest)

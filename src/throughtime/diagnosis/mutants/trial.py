@@ -7,7 +7,7 @@ fits with an L2 term that the loss has not, all are fitted again with that term.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.cells import Deltas, biases, products
-from throughtime.diagnosis.mutants.hidden_penalty import only_in_gradient
+from throughtime.diagnosis.mutants.hidden_penalty import only_in_gradient, scale_of_penalty
 from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
 from throughtime.diagnosis.mutants.model import (
     HEAD,
@@ -27,6 +27,7 @@ from throughtime.diagnosis.mutants.model import (
 from throughtime.diagnosis.mutants.postprocessing import (
     Fit,
     FoundFault,
+    all_scaled,
     exchanged,
     finishing,
     fit,
@@ -77,6 +78,11 @@ class Attempt:
         return len(self.mutations) + sum(one.cost for one in free)
 
     @property
+    def unnamed(self) -> bool:
+        """Whether it takes a factor that no known fault gives."""
+        return any(one.fault == "scaled" for one in self.found)
+
+    @property
     def order(self) -> tuple[float, ...]:
         """A key by which the better of two attempts comes first."""
         return (self.wrong, self.cost, self.far)
@@ -111,7 +117,17 @@ class Trial:
         penalty = only_in_gradient(self.model, found, self.seen, fits)
         if penalty:
             fits = fit_all(replace(self.model, decay=penalty), found, self.seen, self.head)
+        for base in self._bases(found, fits):
+            inner = fit_all(self.model, found, self.seen.times(1 / base), self.head)
+            others = {block: own and own.times(base) for block, own in inner.items()}
+            fits = min(fits, others, key=lambda own: list(own.values()).count(None))
         return fits
+
+    def _bases(self, mutant: Blocks, fits: Mapping[Block, Fit | None]) -> Iterator[float]:
+        """What all of the gradient may be multiplied by, with the L2 term once or twice in it."""
+        counts = scale_of_penalty(self.model, mutant, self.seen, fits)
+        for own in (1, 2) if counts else ():
+            yield counts / own
 
     def strictly(self, attempt: Attempt) -> Attempt:
         """The attempt without fits by a factor that few blocks have, and that nothing explains.
@@ -200,6 +216,9 @@ class Trial:
             for kind in "bWU":
                 every = [Block(layer, kind, gate, direction) for gate in gates]
                 own = [(block, self.seen.blocks.get(block)) for block in every]
+                own = [
+                    (b, g) for b, g in own if not self.model.decays(b)
+                ]  # its term is not parallel
                 there = [g.ravel() for b, g in own if g is not None and not self.seen.idle(b, g)]
                 known = len(there) == len(gates) and there[0].size > 1
                 rows = np.array(there) if known else None
@@ -214,7 +233,18 @@ class Trial:
         if penalty:
             fits = self._fits(replace(self.model, decay=penalty), mutant)
         found = self._finishing(fits, penalty)
-        return Attempt(mutations, fits, found, self._far(mutant, fits), penalty)
+        first = Attempt(mutations, fits, found, self._far(mutant, fits), penalty)
+        others = [self._scaled(mutations, mutant, base) for base in self._bases(mutant, fits)]
+        return min([first, *others], key=lambda own: (own.wrong, own.unnamed, own.cost))
+
+    def _scaled(self, mutations: tuple[Mutation, ...], mutant: Blocks, base: float) -> Attempt:
+        """The attempt for a gradient all of which, with the L2 term, is multiplied by a factor."""
+        seen = self.seen.times(1 / base)
+        one = Trial(self.model, seen, self.budget)
+        fits = one._fits(self.model, mutant)
+        found = (*all_scaled(self.model, base, seen, self.norm), *one._finishing(fits, 0.0))
+        own = {block: fit and fit.times(base) for block, fit in fits.items()}
+        return Attempt(mutations, own, found, self._far(mutant, own))
 
     def _fits(self, model: Model, mutant: Blocks) -> dict[Block, Fit | None]:
         """The fits of all blocks."""

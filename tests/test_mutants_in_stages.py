@@ -1,0 +1,117 @@
+"""Many mistakes at once hide each other, and are found where only a few of them show."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import throughtime as tt
+from benchmarks.diagnose import strangers
+from corpus import notebooks
+from corpus.notebooks import Habits
+from throughtime.diagnosis.experiments import Study
+from throughtime.diagnosis.model_from_target import model_from_target
+from throughtime.diagnosis.mutants import explain
+from throughtime.diagnosis.stages import stages
+from throughtime.gradcheck import Budget
+
+RNN = Habits("RNN", "tanh", I=4, H=4, O=1, T=7, B=2, bias=1.0, seed=3, head="one output")
+LSTM = Habits("LSTM", I=3, H=4, O=4, T=6, B=3, bias=1.0, seed=3, head="sum of h", batch="sum")
+GRU = Habits("GRU", "after, 1-z", I=2, H=3, T=6, B=2, bias=1.0, seed=3, head="linear")
+PEEPHOLES = replace(LSTM, variant="peepholes", biases=False, bias=0.0, B=1, T=3, head="linear")
+
+MANY = {
+    "last output": (
+        replace(RNN, answers="last step"),
+        {
+            "output_gradient_at_every_step_to_h": "output_gradient_at_every_step",
+            "wrong_sign": "wrong_sign",
+            "two_steps_late": "delta_arrives_late",
+            "gradient_transposed": "gradient_transposed",
+            "wrapped_initial_state": "wrapped_initial_state",
+            "recurrent_untransposed": "recurrent_untransposed",
+            "only_last_step_of_bias_kept": "only_last_step_kept",
+        },
+    ),
+    "no head": (
+        LSTM,
+        {
+            "clipped_by_norm": "clipped_by_norm",
+            "dc_next_missing": "dc_next_missing",
+            "gates_swapped_in_dc": "gates_swapped_in_dc",
+            "stale_delta_added": "delta_not_cleared",
+        },
+    ),
+    "a step and what it hands back": (
+        GRU,
+        {
+            "term_counted_twice h": "term_counted_twice",
+            "update_gate_term_missing": "update_gate_term_missing",
+            "targets_shifted": "targets_shifted",
+            "states_off_by_one": "states_off_by_one",
+            "wrong_operand r": "wrong_operand_in_step",
+        },
+    ),
+}
+
+
+def laid_out(s, *mistakes):
+    return strangers._laid_out(notebooks.target(s, mistakes), s)
+
+
+@pytest.mark.parametrize("lengths", [True, False], ids=["lengths", "one length"])
+@pytest.mark.parametrize("case", MANY)
+def test_many_mistakes_are_all_named(case, lengths):
+    s, faults = MANY[case]
+    target = laid_out(s, *faults)
+    target = target if lengths else replace(target, at_length=None)
+    causes = tt.check(target, progress=False).causes
+    assert {cause.fault for cause in causes} == set(faults.values())
+
+
+def test_no_set_of_a_few_explains_them():
+    """What the stages are for: at the parameters as they stand, nothing is explained in part."""
+    s, faults = MANY["no head"]
+    target = laid_out(s, *faults)
+    assert explain(model_from_target(target).model, target.gradient()) == []
+
+
+def test_what_is_proved_is_named_though_the_rest_is_unknown():
+    mistakes = ("last_cache_at_every_step", "gates_swapped_in_dc", "carried_with_another_steps_f")
+    report = tt.check(laid_out(PEEPHOLES, *mistakes), progress=False)
+    (cause,) = report.causes
+    assert cause.fault == "gates_swapped_in_dc"
+    assert "at T = 1" in cause.evidence[0]
+    assert "it is unknown why" in " ".join(report.notes)
+
+
+def test_a_stage_is_left_out_where_the_network_has_another_loss():
+    target = laid_out(LSTM, "dc_next_missing")
+    values = {name: np.array(array) for name, array in target.parameters.items()}
+    model = model_from_target(target).model
+
+    def words(own):
+        study = Study(own, values, Budget(1_000))
+        return [stage.words for stage in stages(study, model, 1e-9)]
+
+    assert words(target) == [
+        "at T = 1",
+        "where nothing is handed from step to step",
+        "with recurrent weights of 0",
+        "at T = 2",
+        "at T = 3",
+        "with other parameters",
+    ]
+    odd = replace(target, at_length=lambda T: target.at_length(T + 1))
+    assert words(odd) == [
+        "where nothing is handed from step to step",
+        "with recurrent weights of 0",
+        "with other parameters",
+    ]
+
+
+def test_a_factor_that_changes_with_the_parameters_is_no_factor():
+    """With one output at the last step alone, another loss has a factor, which varies."""
+    s = replace(GRU, head="sigmoid, cross-entropy", O=1, B=1, answers="last step", T=8)
+    cause = tt.check(laid_out(s, "sigmoid_derivative_twice"), progress=False).causes[0]
+    assert cause.fault == "different_loss"

@@ -403,3 +403,20 @@ def test_tensors_that_are_wrong_throughout_share_one_sentence():
     report = tt.check(target, diagnose=False)
     about = [note for note in report.notes if "throughout" in note]
     assert about == ["A and B: wrong throughout: all 10 entries are wrong."]
+
+
+@pytest.mark.parametrize(("beside", "said"), [
+    (2, "; along the 3 others the loss does not change at all, so that nothing can be told."),
+    (3, ", and 3 of the 6 others agree; along the other 3 the loss does not change at all"),
+])  # fmt: skip
+def test_entries_along_which_the_loss_is_flat_are_not_said_to_agree(beside, said):
+    """A loss that does not change may not depend on an entry, or round it away."""
+    W = np.random.default_rng(0).standard_normal((3, beside + 1))
+    weights = np.ones(beside + 1)
+    weights[-1] = 0.0
+    wrong = np.array([3.0, 3.0, *[2.0] * (beside - 2), 0.1])
+    report = tt.check(
+        tt.Target({"W": W}, lambda: float((weights * W**2).sum()), lambda: {"W": wrong * W}),
+        diagnose=False,
+    )
+    assert any(said in note for note in report.notes), report.notes

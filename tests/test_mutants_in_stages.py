@@ -115,3 +115,17 @@ def test_a_factor_that_changes_with_the_parameters_is_no_factor():
     s = replace(GRU, head="sigmoid, cross-entropy", O=1, B=1, answers="last step", T=8)
     cause = tt.check(laid_out(s, "sigmoid_derivative_twice"), progress=False).causes[0]
     assert cause.fault == "different_loss"
+
+
+def test_a_gradient_that_is_the_networks_own_tells_of_the_loss():
+    """Torch differentiates the loss that is given, here with an output that it takes for fixed."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    net = torch.nn.GRU(3, 4).double()
+    x = torch.randn(5, 1, 3, dtype=torch.float64)
+
+    def loss(out):
+        return (out[0] * out[0].detach()).sum()
+
+    notes = tt.check(tt.target_of(net, x, loss=loss), progress=False).notes
+    assert any("that one is not the loss's" in note for note in notes), notes

@@ -10,8 +10,16 @@ import numpy as np
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.model_from_target import ModelFromTarget, model_from_target
-from throughtime.diagnosis.mutants import Match, explain, explain_in_stages, explained_by, passes
+from throughtime.diagnosis.mutants import (
+    Match,
+    agrees,
+    explain,
+    explain_in_stages,
+    explained_by,
+    passes,
+)
 from throughtime.diagnosis.mutants.layout import Guess, Layout
+from throughtime.diagnosis.mutants.losses import GivenLoss
 from throughtime.diagnosis.mutants.model import HEAD, Model
 from throughtime.diagnosis.mutants.postprocessing import FoundFault
 from throughtime.diagnosis.observed import Gradient, Observed, standing
@@ -112,7 +120,9 @@ def _compared(study: Study, known: ModelFromTarget, recovered: bool) -> MutantsF
             error = own if off else error
             matches = _explained(known.model, kept, study, error) or matches
     if not matches:
-        notes.append(NONE)
+        given = isinstance(known.model.loss, GivenLoss)
+        own = given and agrees(known.model, kept, _tolerance(kept, error))
+        notes.append(OF_THE_LOSS if own else NONE)
         return MutantsFound([], notes, False, known.model, error, observed)
     if _whole(matches):
         matches = _left_at_another_length(study, matches)
@@ -132,6 +142,10 @@ def _compared(study: Study, known: ModelFromTarget, recovered: bool) -> MutantsF
 NONE = (
     "The loss of this network is yours, but none of the known faults, put into its backward pass, "
     "gives your gradient."
+)
+OF_THE_LOSS = (
+    "Our own backward pass of this network gives your very gradient. It starts from the derivative "
+    "by the network's outputs that the function of your loss gives: that one is not the loss's."
 )
 # Read off a gradient: any number is one, and where weights are small, a wrong slope is a number.
 FACTORS = {"scaled", "tensor_scaled", "gate_scaled"}

@@ -309,11 +309,25 @@ def _of_all(point: EvaluationPoint, name: str, found: TensorMeasurements) -> Loc
     off = count - sum(wrong.wrong for wrong in areas)
     outside = f", and so {_are(off)} {off:,} of the {others:,} others" if off else ""
     if others and not off:
-        outside = f", and all {others:,} others agree" if others > 1 else ", and the other agrees"
+        outside = _outside(others, sum(bool(np.isinf(own.error)) for own in found.entries.values()))
     reported = tuple(_as_reported(point, name, wrong) for wrong in areas)
     return Location(
         reported, not off or count <= MOST_LISTED, (_sentence(point, name, areas, outside),)
     )
+
+
+def _outside(others: int, flat: int) -> str:
+    """What is known of the entries that are not wrong, along some of which the loss is flat."""
+    agree = others - flat
+    said = ""
+    if agree:
+        said = f", and all {agree:,} others agree" if agree > 1 else ", and the other agrees"
+    if agree and flat:
+        said = f", and {agree:,} of the {others:,} others agree{'s' if agree == 1 else ''}"
+    if flat:
+        which = f"the other {flat:,}" if agree else f"the {others:,} other{'s' * (others > 1)}"
+        said += f"; along {which} the loss does not change at all, so that nothing can be told"
+    return said
 
 
 def _counted(table: Array, area: Area) -> LocatedArea:

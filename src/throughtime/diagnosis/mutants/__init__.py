@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from throughtime.diagnosis.mutants.losses import detached
     from throughtime.diagnosis.mutants.matches import (
         Match,
+        agrees,
         explain,
         explain_in_stages,
         explained_by,
@@ -25,7 +26,7 @@ else:
         {
             "layout": "Layout",
             "losses": "detached",
-            "matches": "Match explain explain_in_stages explained_by",
+            "matches": "Match agrees explain explain_in_stages explained_by",
             "model": "Model",
             "mutations": "Mutant mutants mutants_of",
             "networks": "NetworkLayout TorchLayout",
@@ -40,6 +41,7 @@ __all__ = [
     "Mutant",
     "NetworkLayout",
     "TorchLayout",
+    "agrees",
     "detached",
     "explain",
     "explain_in_stages",

@@ -6,7 +6,7 @@ finds is told as faults, with what they leave unexplained, their rivals and thei
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.mutants.interventions import Key, Mutation
-from throughtime.diagnosis.mutants.model import Block, Model
+from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.mutants.mutations import mutations
 from throughtime.diagnosis.mutants.postprocessing import FoundFault, tensor_of
 from throughtime.diagnosis.mutants.search import passes, search
@@ -106,7 +106,7 @@ def explain(
     )
     seen = seen_of(model, gradient, tolerance)
     right = model.gradient()
-    if all(seen.equal(*one) for one in _compared(model, seen, right)):
+    if _equal(model, seen, right):
         return []
     attempts: list[Attempt] = []
     budget = budget or Budget(passes(model))
@@ -147,6 +147,8 @@ def explain_in_stages(
     """
     seen = seen_of(model, gradient, error)
     clipped, right = limited(seen), model.gradient()
+    if _equal(model, seen, right):
+        return []
     ways = [MutantStage("", model, one) for one in (clipped, seen) if one is not None]
     before, last = in_stages(stages, ways, budget)
     for here in last:
@@ -221,11 +223,14 @@ def decisive(model: Model, seen: TestedGradient, attempt: Attempt) -> bool:
     return len(gained) > 1 and sum(seen.blocks[block].size for block in gained) > CHANCE_ENTRIES
 
 
-def _compared(
-    model: Model, seen: TestedGradient, tensors: Mapping[str, Array]
-) -> Iterator[tuple[Block, Array, Array]]:
-    blocks = model.placement.blocks(tensors)
-    return ((block, g, blocks[block]) for block, g in seen.blocks.items())
+def agrees(model: Model, gradient: Mapping[str, Array], error: float) -> bool:
+    """Whether a gradient is that of the network, down to rounding; `error` as in `explain`."""
+    return _equal(model, seen_of(model, gradient, error), model.gradient())
+
+
+def _equal(model: Model, seen: TestedGradient, right: Mapping[str, Array]) -> bool:
+    blocks = model.placement.blocks(right)
+    return all(seen.equal(block, g, blocks[block]) for block, g in seen.blocks.items())
 
 
 def _matches(

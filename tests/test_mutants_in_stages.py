@@ -129,3 +129,22 @@ def test_a_gradient_that_is_the_networks_own_tells_of_the_loss():
 
     notes = tt.check(tt.target_of(net, x, loss=loss), progress=False).notes
     assert any("that one is not the loss's" in note for note in notes), notes
+
+
+@pytest.mark.parametrize("mistakes", [
+    ("clipped_by_norm", "averaged_over_outputs", "derivative_missing h"),
+    ("factor_half", "targets_shifted", "derivative_missing h"),
+])  # fmt: skip
+def test_an_l2_term_that_is_scaled_with_all_the_rest_is_neither_missing_nor_halved(mistakes):
+    sizes = {"T": 2, "I": 2, "H": 2, "O": 8, "biases": False, "stored": "gate by gate, [h, x]"}
+    reduced = {"time": "mean", "batch": "sum", "outputs": "mean", "decay": 0.05}
+    s = Habits("RNN", "tanh", head="linear", seed=0, **sizes, **reduced)
+    causes = tt.check(notebooks.target(s, mistakes, lengths=False), progress=False).causes
+    assert not any("decay" in cause.fault for cause in causes)
+
+
+def test_an_l2_term_beside_a_factor_of_all_and_one_of_the_rest():
+    s = replace(GRU, decay=0.05, outputs="mean", O=3, B=1)
+    mistakes = ("factor_two", "averaged_over_outputs", "weight_decay_doubled", "dh_next_missing")
+    causes = tt.check(laid_out(s, *mistakes), progress=False).causes
+    assert {cause.fault for cause in causes} == set(mistakes)

@@ -124,6 +124,10 @@ def decayed_below(observed: Observed, study: Study) -> Iterator[CandidateCause]:
     decay = _own_decay(study, tuple(ratios))
     if decay and any(_is_times(there, name, 1 + best.value / decay) for name in above):
         return  # the term is as much too large as all the rest: a factor of the whole gradient
+    # Where the output layer is wrong for other reasons, a half may be a half of everything.
+    shares = (-1.0,) if set(there.wrong()) & set(above) else (1.0, -1.0, -0.5)
+    if decay and all(abs(best.value / decay - share) > SAME_FACTOR for share in shares):
+        return
     fault, beside, told = _share(best.value, decay)
     size, where = Ratio(abs(best.value), best.error, True, best.entries), ", ".join(names)
     evidence = (

@@ -12,6 +12,8 @@ from corpus.notebooks import Habits
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import explain
+from throughtime.diagnosis.mutants.tested import seen_of
+from throughtime.diagnosis.mutants.trial import Trial
 from throughtime.diagnosis.stages import stages
 from throughtime.gradcheck import Budget
 
@@ -148,3 +150,12 @@ def test_an_l2_term_beside_a_factor_of_all_and_one_of_the_rest():
     mistakes = ("factor_two", "averaged_over_outputs", "weight_decay_doubled", "dh_next_missing")
     causes = tt.check(laid_out(s, *mistakes), progress=False).causes
     assert {cause.fault for cause in causes} == set(mistakes)
+
+
+def test_a_common_factor_is_common_to_all_its_digits():
+    """A clip by norm hides nothing of what a part of the blocks proves."""
+    own = notebooks.target(LSTM)
+    model = strangers.layout_of(LSTM).model(own.parameters)
+    seen = seen_of(model, {n: 0.0123456789 * g for n, g in own.gradient().items()}, 1e-9)
+    trial = Trial(model, seen, Budget(1))
+    assert trial.strictly(trial()).wrong == 0

@@ -141,9 +141,10 @@ class StagedSearch(MutantSearch):
                 return best
             beam = _nearest(tried) if depth else _unique([*first, *_nearest(tried)])
             found = self._grown(beam, useful) if depth else []
-            if not _nearer(found, beam):
-                found += self._grown(beam[:2] if depth else beam, (*self.rest, *self.edits))
-                useful = useful or self._telling(found, beam)
+            for among in (self.rest, self.edits):  # named faults first: they are fewer
+                if not _nearer(found, beam):
+                    found += self._grown(beam[:2] if depth else beam, among)
+                    useful += self._telling(found, beam)
             if not _nearer(found, beam):
                 likely = sorted(beam, key=lambda a: a.wrong)  # of equals, seeds come first
                 starts = [a.mutations for a in likely[:2]]

@@ -135,8 +135,8 @@ class Trial:
         Where not everything is explained, such a factor is a coincidence more often than a fault.
         """
         scales = [f.scale for f in attempt.fits.values() if f is not None and f.scale]
-        common = Counter(round(scale, 6) for scale in scales).most_common(1)
-        base = common[0][0] if common else 1.0
+        common = Counter(f"{scale:.6g}" for scale in scales).most_common(1)
+        base = next((s for s in scales if f"{s:.6g}" == common[0][0]), 1.0)  # with all its digits
 
         def kept(own: Fit | None) -> Fit | None:
             if own is None or own.scale is None:

@@ -107,8 +107,10 @@ def _compared(study: Study, known: ModelFromTarget, recovered: bool) -> MutantsF
     # in it: whether they are is seen by single mutations, before pairs of them are tried.
     coarse = recovered and (known.rounded or any(g.dtype == np.float32 for g in kept.values()))
     matches = _explained(known.model, kept, study, error, thorough=False)
-    if not coarse and not _whole(matches):
-        matches = _of_several(known.model, kept, study, error) or matches
+    if not coarse and (not _whole(matches) or _edited(matches)):
+        several = _of_several(known.model, kept, study, error)
+        if not _whole(matches) or _likelier(several, matches):
+            matches = several or matches
     observed = None
     if recovered and not _whole(matches):
         observed = study.look()
@@ -198,6 +200,19 @@ def _same_factors(match: Match, found: Sequence[FoundFault], near: float) -> boo
     return here.keys() <= there.keys() and all(
         abs(there[own] - factor) <= near * abs(factor) for own, factor in here.items()
     )
+
+
+def _edited(matches: list[Match]) -> bool:
+    """Whether one of several faults is an edit of a step, which may stand for a named one."""
+    names = matches[0].faults
+    return len(names) > 1 and any(FAULTS[name].systematic for name in names)
+
+
+def _likelier(several: list[Match], matches: list[Match]) -> bool:
+    """Whether no more faults explain everything, all of which have names of their own."""
+    if not _whole(several) or _edited(several):
+        return False
+    return len(several[0].faults) <= len(matches[0].faults)
 
 
 def _whole(matches: list[Match]) -> bool:

@@ -149,16 +149,14 @@ class MutantSearch:
         """The best partial attempt, without what its blocks do not prove, and its equals.
 
         A mutation is proved by blocks that are right with it and not without it, more of them than
-        chance makes right, or by the whole output layer. Sets of as many mutations that explain
-        the same are its equals.
+        chance makes right. Sets of as many mutations that explain the same are its equals.
         """
         best = self.trial.strictly(min(tried, key=lambda a: a.order))
         for one in best.mutations:
             without = self.trial.strictly(self.trial(*(c for c in best.mutations if c is not one)))
             gained = self.trial.explained(best) - self.trial.explained(without)
             entries = sum(self.trial.seen.blocks[block].size for block in gained)
-            whole_head = gained and gained >= set(self.trial.head)
-            if (len(gained) < 2 and not whole_head) or entries <= CHANCE_ENTRIES:
+            if len(gained) < 2 or entries <= CHANCE_ENTRIES:
                 return self._proven([without])
         if not best.mutations:
             return [best]

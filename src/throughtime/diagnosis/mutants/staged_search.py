@@ -23,6 +23,7 @@ from throughtime.diagnosis.mutants.trial import Attempt
 from throughtime.diagnosis.tolerances import (
     MOST_AT_A_STAGE,
     PASSES_OF_A_STAGE,
+    SAME_GRADIENT,
     SEEDS_OF_A_STAGE,
     SHARE_OF_NAMED_PAIRS,
 )
@@ -75,11 +76,18 @@ class StageResult:
         """The mutations without which the gradient is not explained, if the stage proves any.
 
         Those whose faults all sets hold which explain it; where none does, those of which blocks
-        say so.
+        say so, unless an edit of a step is among them, which may stand for several mistakes, or the
+        gradient has the digits of single precision alone.
         """
+        if not self.stage.proves:
+            return ()
         sets = self.with_equals if self.complete else self.search.proven(list(self.attempts))
         names = [{mutation.fault for mutation in one.mutations} for one in sets]
-        common = set.intersection(*names) if self.stage.proves else set()
+        common = set.intersection(*names)
+        edited = any(FAULTS[name].systematic for name in names[0])
+        coarse = self.stage.seen.tolerance > SAME_GRADIENT["float64"]
+        if not self.complete and (edited or coarse):
+            return ()
         return tuple(one for one in sets[0].mutations if one.fault in common)
 
     @cached_property
@@ -162,7 +170,14 @@ class StagedSearch(MutantSearch):
     def proven(self, found: list[Attempt]) -> list[Attempt]:
         """The best partial attempt without what its blocks do not prove, and its equals."""
         self._allow(len(self.rest))
-        return self._proven(found)
+        first = self._proven(found)
+        best, named = first[0], (*self.head, *self.rest)
+        self._allow(len(best.mutations) * len(named))
+        own = self.trial.explained(self.trial.strictly(best))
+        kept = [tuple(c for c in best.mutations if c is not one) for one in best.mutations]
+        others = self._tried((*some, c) for some in kept for c in self._useful(some, named))
+        strict = map(self.trial.strictly, others)
+        return first + [a for a in strict if own <= self.trial.explained(a)]
 
     def _allow(self, passes: int) -> None:
         """Allows so many passes more."""

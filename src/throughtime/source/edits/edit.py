@@ -7,6 +7,7 @@ stays as it was formatted. What edits there are stands in `expression_edits` and
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from throughtime.source.tolerances import (
 )
 
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
+BEGINNING = re.compile(r"[ \t]*\w+ = 0\n")  # a sum that begins with nothing
 
 
 @dataclass(frozen=True, order=True)
@@ -58,9 +60,12 @@ class Edit:
 
 
 def _overlap(a: Splice, b: Splice) -> bool:
-    """Whether two splices change the same bytes, or put something in at the same place."""
+    """Whether two splices change the same bytes, or put something in at the same place.
+
+    Sums may begin at the same place, each with its own `x = 0`.
+    """
     if a.start == a.end == b.start == b.end:
-        return True
+        return a.new == b.new or not (BEGINNING.fullmatch(a.new) and BEGINNING.fullmatch(b.new))
     return a.start < b.end and b.start < a.end
 
 
@@ -229,3 +234,47 @@ def alike(edits: Sequence[Edit]) -> list[Edit]:
                      f"{key} everywhere", lines)
             )  # fmt: skip
     return found
+
+
+def beginning(file: FileText, around: ast.AST, node: ast.stmt, target: ast.expr) -> list[Splice]:
+    """`x = 0` before the loop, for a variable that is only assigned in it: else nothing.
+
+    Args:
+        file: the file.
+        around: the function.
+        node: the statement of the loop that shall add to the variable.
+        target: the variable.
+    """
+    loops = [
+        loop
+        for loop in ast.walk(around)
+        if isinstance(loop, ast.For | ast.While) and any(part is node for part in ast.walk(loop))
+    ]
+    if not isinstance(target, ast.Name) or not loops:
+        return []
+    outermost = min(loops, key=lambda loop: loop.lineno)
+    known = {part.arg for part in ast.walk(around) if isinstance(part, ast.arg)}
+    known |= {name for part in ast.walk(around) if isinstance(part, ast.Global)
+              for name in part.names}  # fmt: skip
+    known |= {part.id for part in ast.walk(around)
+              if isinstance(part, ast.Name) and part.lineno < outermost.lineno}  # fmt: skip
+    if target.id in known or not file.alone(outermost):
+        return []
+    at = file.starts[outermost.lineno]
+    return [Splice(at, at, f"{file.indentation(outermost)}{target.id} = 0\n")]
+
+
+def names_in(node: ast.AST, context: type[ast.expr_context]) -> set[str]:
+    """The variables that are read, or are set, in a piece of code."""
+    return {
+        part.id
+        for part in ast.walk(node)
+        if isinstance(part, ast.Name) and isinstance(part.ctx, context)
+    }
+
+
+def root_of(node: ast.expr) -> str:
+    """The variable that an attribute or an entry is of; "" where it is none's."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""

@@ -36,12 +36,14 @@ class Value:
         shape: of numbers.
         mark: equal where the values are, but for an unlikely accident.
         whole: of an int, its value.
+        empty: whether all numbers of an array are 0.
     """
 
     kind: Literal["numbers", "whole", "other"]
     shape: tuple[int, ...] = ()
     mark: int = 0
     whole: int = 0
+    empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,8 @@ def _value(thing: object) -> Value:
         return Value("numbers", (), hash(float(thing)))
     if isinstance(thing, np.ndarray) and thing.dtype.kind in "fiu":
         some = np.ascontiguousarray(thing.reshape(-1)[:MOST_MARKED])
-        return Value("numbers", thing.shape, hash((thing.shape, some.tobytes())))
+        mark = hash((thing.shape, some.tobytes()))
+        return Value("numbers", thing.shape, mark, empty=not thing.any())
     if type(thing).__module__ == "torch" and hasattr(thing, "detach"):  # a tensor by hand
         return _value(thing.detach().cpu().numpy())
     return Value("other", mark=id(thing))

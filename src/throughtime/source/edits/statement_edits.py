@@ -11,9 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from throughtime.source.edits.edit import Edit, FileText, Splice, Unit, alike, splices_of
+from throughtime.source.edits.carried import carried_on
+from throughtime.source.edits.edit import (
+    Edit,
+    FileText,
+    Splice,
+    Unit,
+    alike,
+    beginning,
+    names_in,
+    root_of,
+    splices_of,
+)
 from throughtime.source.edits.executed import Value, is_atom
 from throughtime.source.edits.expression_edits import Scope, changes, softmax_slopes
+from throughtime.source.edits.missing_sums import missing_sums
 from throughtime.source.edits.sibling_edits import sibling_edits
 from throughtime.source.tolerances import (
     NAMES_OF_A_SIZE,
@@ -125,13 +137,18 @@ def unit_edits(unit: Unit, around: Surroundings) -> list[Edit]:
         sizes = _sizes(values, elsewhere, loop[0])
         scope = Scope(around.file, values, assigned, sizes, result, around.functions, loop)
         for edit in (
-            *_of_statement(statement, around, scope),
+            *_of_statement(unit, statement, around, scope),
             *_of_expressions(statement, scope),
         ):
             present = found.get(edit.splices)
             if present is None or edit.cost < present.cost:
                 found[edit.splices] = edit
-    for edit in (*_carried(unit, around), *sibling_edits(unit, around.file, around.lines)):
+    file, lines = around.file, around.lines
+    for edit in (
+        *carried_on(unit, file, lines, around.values),
+        *sibling_edits(unit, file, lines),
+        *missing_sums(unit, file, lines, around.values),
+    ):
         found.setdefault(edit.splices, edit)
     single = list(found.values())
     return [*single, *alike(single)]
@@ -254,7 +271,9 @@ def _everywhere(statement: Statement, scope: Scope) -> Iterator[Edit]:
                            cost, "", (node.lineno,))  # fmt: skip
 
 
-def _of_statement(statement: Statement, around: Surroundings, scope: Scope) -> Iterator[Edit]:
+def _of_statement(
+    unit: Unit, statement: Statement, around: Surroundings, scope: Scope
+) -> Iterator[Edit]:
     file, node = around.file, statement.node
 
     def edit(splices: Sequence[Splice], kind: str, cost: float, key: str = "") -> Edit:
@@ -267,8 +286,9 @@ def _of_statement(statement: Statement, around: Surroundings, scope: Scope) -> I
             gap = file.data[file.end(target) : file.start(node.value)].decode()
             sign = file.end(target) + gap.index("=")
             key = f"sum {getattr(statement.loop, 'lineno', 0)}"
-            carried = _root(target) in _names(statement.loop or node, ast.Load)
-            yield edit([Splice(sign, sign, "+")], "added up", 0.7, "" if carried else key)
+            carried = root_of(target) in names_in(statement.loop or node, ast.Load)
+            begin = beginning(file, unit.node, node, target)
+            yield edit([*begin, Splice(sign, sign, "+")], "added up", 0.7, "" if carried else key)
     elif isinstance(node, ast.AugAssign):
         at = file.end(node.target)
         gap = file.data[at : file.start(node.value)].decode()
@@ -346,79 +366,6 @@ def _ranges(node: ast.For, file: FileText, edit: object) -> Iterator[Edit]:
             if len(call.args) == 1:
                 at = Splice(file.start(call.args[0]), file.start(call.args[0]), "1, ")
                 yield edit([at], "not the first step", 1.3)
-
-
-def _carried(unit: Unit, around: Surroundings) -> Iterator[Edit]:
-    """What is read in a loop as if it came from the step before, and is never set there.
-
-    It is set at the loop's end to what has its shape there; where several are not, all at once,
-    each to what is called most like it.
-    """
-    file = around.file
-    for loop in ast.walk(unit.node):
-        if not isinstance(loop, ast.For) or loop.lineno not in around.lines:
-            continue
-        last = loop.body[-1]
-        if not file.alone(last):
-            continue
-        values = _at_end(loop, around)
-        stored, read = _names(loop, ast.Store), _names(loop, ast.Load)
-        stored |= {_root(node.target) for node in ast.walk(loop) if isinstance(node, ast.AugAssign)}
-        outside = {name for name in _assigned(unit) if name not in stored} & read
-        indentation = file.indentation(last)
-        at = file.starts[(last.end_lineno or 0) + 1] if last.end_lineno else 0
-        at = min(at, len(file.data))
-        missing = "" if file.data[:at].endswith(b"\n") else "\n"
-        pairs: list[tuple[float, str, str]] = []
-        for name in sorted(outside):
-            own = values.get(name)
-            if own is None or own.kind != "numbers" or not own.shape:
-                continue
-            for other, value in values.items():
-                if value.kind == "numbers" and value.shape == own.shape and other != name:
-                    if other.split("[")[0].split(".")[0] not in stored:
-                        continue
-                    near = SequenceMatcher(None, _plain(name), _plain(other)).ratio()
-                    pairs.append((1 - near, name, other))
-                    text = f"{missing}{indentation}{name} = {other}\n"
-                    yield Edit(file.path, (Splice(at, at, text),), "carried on",
-                               loop.body[-1].lineno, 0.9 + 0.6 * (1 - near), "",
-                               (loop.body[-1].lineno,))  # fmt: skip
-        best = {}
-        for _, name, other in sorted(pairs, reverse=True):
-            best[name] = other
-        if len(best) > 1:
-            text = missing + "".join(f"{indentation}{a} = {b}\n" for a, b in best.items())
-            yield Edit(file.path, (Splice(at, at, text),), "carried on", last.lineno, 1.0, "",
-                       (last.lineno,))  # fmt: skip
-
-
-def _plain(name: str) -> str:
-    """A name without what stands around it: `gradients["da_prev"]` is `da_prev`."""
-    return name.split("[")[-1].strip("]'\"") if "['" in name or '["' in name else name
-
-
-def _names(node: ast.AST, context: type[ast.expr_context]) -> set[str]:
-    return {
-        part.id
-        for part in ast.walk(node)
-        if isinstance(part, ast.Name) and isinstance(part.ctx, context)
-    }
-
-
-def _root(node: ast.expr) -> str:
-    while isinstance(node, ast.Attribute | ast.Subscript):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def _at_end(loop: ast.For, around: Surroundings) -> dict[str, Value]:
-    """What there is where the last statement of a loop has run: what any line of it saw."""
-    found: dict[str, Value] = {}
-    for line in range(loop.lineno, (loop.end_lineno or loop.lineno) + 1):
-        found.update(around.values.get(line, {}))
-    found.update(around.values.get(loop.lineno, {}))
-    return found
 
 
 def one_argument_functions(file: FileText, lines: frozenset[int]) -> Iterator[str]:

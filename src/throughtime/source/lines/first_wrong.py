@@ -139,7 +139,7 @@ class WrongValueSearch(Hypotheses):
                 for hypothesis in self.hypotheses(place, outcome.events[place], outcome, True)
             ]
             trials += further
-            earlier = self._first_gain(further, outcome, best)
+            earlier = self._first_gain(further, outcome, best, careful=True)
             if earlier is best or earlier is None:
                 if not made_of:
                     break
@@ -207,11 +207,13 @@ class WrongValueSearch(Hypotheses):
         trials: Sequence[Hypothesis],
         outcome: Outcome,
         best: tuple[Gain, Hypothesis] | None,
+        careful: bool = False,
     ) -> tuple[Gain, Hypothesis] | None:
         """The best hypothesis of the first place, in order of execution, that has one with a gain.
 
         Args:
             best: one that is known to have a gain: only places before it, and its own, are tried.
+            careful: whether other lines that are right have to stay so.
         """
         for hypothesis in sorted(trials, key=lambda hypothesis: hypothesis.first):
             if best is not None:
@@ -223,10 +225,36 @@ class WrongValueSearch(Hypotheses):
                 break
             self.trials += 1
             gain = self._gain(hypothesis, outcome)
+            if careful and gain is not None and self._misleads(hypothesis, outcome):
+                continue
             earlier = best is None or hypothesis.place != best[1].place
             if gain is not None and (earlier or (best is not None and gain > best[0])):
                 best = (gain, hypothesis)
         return best
+
+    def _misleads(self, hypothesis: Hypothesis, outcome: Outcome) -> bool:
+        """Whether what is computed from a value is right as it is, and no derivative any more
+        with another one in its place: then the value is right, and one of its other uses wrong.
+
+        Each place is looked at where it first runs: from there on errors are carried.
+        """
+        after = self.run(self.replaced | self.values_of(hypothesis, outcome))
+        for place, events in after.events.items():
+            if place == hypothesis.place or place not in outcome.events:
+                continue
+            for event, before in zip(events, outcome.events[place], strict=False):
+                if not before.value.any():
+                    continue
+                if np.array_equal(event.value, before.value):
+                    break
+                if self._is_derivative(before) and not self._is_derivative(event):
+                    return True
+                break
+        return False
+
+    def _is_derivative(self, event: Event) -> bool:
+        found = self.meanings.matches(event.value)
+        return any(match.factor == 1.0 and not match.group.data for match in found)
 
     def _last_copy(
         self, first: Hypothesis, trials: Sequence[Hypothesis], outcome: Outcome

@@ -13,13 +13,15 @@ import numpy as np
 from throughtime.arrays import Array
 from throughtime.source.events import Event, Place
 from throughtime.source.lines.first_wrong import WrongValues, WrongValueSearch
+from throughtime.source.lines.held import Variables
 from throughtime.source.lines.hypotheses import Hypothesis
 from throughtime.source.lines.truths import Truth
 from throughtime.source.lines.variants import noticed_variant
-from throughtime.source.lines.what_fits import Variables, WhatFits
+from throughtime.source.lines.what_fits import WhatFits
 from throughtime.source.probes import ProbeSite
 from throughtime.source.tolerances import FITS_NEARLY, LONGEST_NAME, MOST_FITTING
 
+OPERANDS = ast.Name | ast.Attribute | ast.Subscript
 Change = tuple[str, str]  # an expression or a statement, and what would be right in its place
 
 
@@ -218,7 +220,9 @@ def _of_expression(
     found: list[tuple[str, str]] = []  # words, text
     if (noticed := noticed_variant(text, [*others, *arrays], steps.frames, steps.fits)) is not None:
         found.append(noticed)
-    what = WhatFits(steps.frames, others, _style(statement, search), _numpy(text))
+    sums = _sums(search, site)
+    carried = _carried(search, site) - sums
+    what = WhatFits(steps.frames, others, _style(statement, search), _numpy(text), sums, carried)
     changes: list[Change] = [(text, new) for _, new in found]
     if site.kind == "store" and (added := _added_up(what, site, text, steps)):
         return [added], "equals it with += for ="
@@ -298,6 +302,30 @@ def _others(search: WrongValueSearch, site: ProbeSite) -> list[str]:
         and len(other.text) <= LONGEST_NAME
         and (other.function == site.function or other.text.startswith("self."))
     ]
+
+
+def _sums(search: WrongValueSearch, site: ProbeSite) -> set[str]:
+    """Variables of the function that are added to, and that nothing is computed from."""
+    added, read = set(), set()
+    for other in search.code.probes.sites:
+        if (other.path, other.function) != (site.path, site.function):
+            continue
+        node, _ = search.code.probes.statements[other.statement]
+        if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add | ast.Sub):
+            added.add(ast.unparse(node.target))
+        if isinstance(node, ast.Assign | ast.AugAssign):
+            read |= {ast.unparse(n) for n in ast.walk(node.value) if isinstance(n, OPERANDS)}
+    return added - read
+
+
+def _carried(search: WrongValueSearch, site: ProbeSite) -> set[str]:
+    """Variables of the function that carry a gradient back."""
+    found = set()
+    for place in search.carried:
+        other = search.code.probes.sites[place[0]]
+        if (other.path, other.function) == (site.path, site.function) and other.assigns:
+            found.add((other.target or other.text).split("[")[0])
+    return found
 
 
 def _style(statement: ast.stmt, search: WrongValueSearch) -> str:

@@ -11,7 +11,7 @@ import ast
 import contextlib
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import product
@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.source.lines.held import Made, Variables, held
+from throughtime.source.lines.terms import possible_terms, sums_of_terms
 from throughtime.source.tolerances import (
     FITS_NEARLY,
     LONGEST_NAME,
@@ -29,7 +31,6 @@ from throughtime.source.tolerances import (
     TOO_SMALL_A_DIVISOR,
 )
 
-Variables = tuple[Mapping[str, Any], Mapping[str, Any]]  # global and local ones
 Fits = Sequence[Callable[[Any], bool]]
 NAMED = re.compile(r"[A-Za-z_][\w.]*(\[[^\[\]]*\][\w.]*)*")  # a variable, an attribute, an item
 BLOCKS = ("hstack", "concatenate", "vstack", "row_stack", "column_stack", "r_", "c_")
@@ -50,35 +51,6 @@ class Fitting:
     cost: float
 
 
-@dataclass(frozen=True)
-class Made:
-    """Something with a value at each step, by which a part may be replaced.
-
-    Attributes:
-        text: as it is written.
-        values: at each step.
-        cost: how far-fetched it is.
-    """
-
-    text: str
-    values: tuple[Array, ...]
-    cost: float
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The variables in it, as far as they are names or attributes."""
-        tree = ast.parse(self.text, mode="eval")
-        return frozenset(
-            ast.unparse(node)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Subscript | ast.Name | ast.Attribute)
-        ) - {"np", "self", "numpy"}
-
-    def flat(self) -> Array:
-        """All values behind each other."""
-        return np.concatenate([value.reshape(-1) for value in self.values])
-
-
 class WhatFits:
     """Looks for expressions with the values that are wanted.
 
@@ -87,12 +59,21 @@ class WhatFits:
         texts: variables, as they are written around the line.
         style: how a product of matrices is written: "np.dot" or "@".
         prefix: how NumPy is called.
+        without: variables that are no operands, as sums that are only added to.
+        carried: the variables that carry a gradient back.
     """
 
     def __init__(
-        self, frames: Sequence[Variables], texts: Sequence[str], style: str, prefix: str = "np"
+        self,
+        frames: Sequence[Variables],
+        texts: Sequence[str],
+        style: str,
+        prefix: str = "np",
+        without: Collection[str] = (),
+        carried: Collection[str] = (),
     ) -> None:
         self.frames, self.style, self.prefix = frames, style, prefix
+        self._without, self._carried = frozenset(without), frozenset(carried)
         self._known: dict[str, tuple[Any, ...] | None] = {}
         self._atoms = self._all_atoms(texts)
         self._tables: dict[tuple[int, ...], list[Made]] = {}
@@ -125,8 +106,8 @@ class WhatFits:
 
     def _all_atoms(self, texts: Sequence[str]) -> list[Made]:
         found: dict[str, Made] = {}
-        for text in dict.fromkeys([*texts, *_of_frames(self.frames)]):
-            if len(found) >= MOST_ATOMS or len(text) > LONGEST_NAME:
+        for text in dict.fromkeys([*texts, *held(self.frames)]):
+            if len(found) >= MOST_ATOMS or len(text) > LONGEST_NAME or text in self._without:
                 continue
             arrays = self.arrays(text)
             if arrays is not None and any(a.any() for a in arrays):
@@ -226,7 +207,8 @@ class WhatFits:
         alone = ((node, made) for node, needed in parts for made in self._of_one(node, needed))
         added = ((node, made) for node, needed in parts for made in self._term(node, needed))
         by_two = ((node, made) for node, needed in parts for made in self._pairs_of(needed))
-        for choices in (alone, added, by_two):  # two of them only where no one is
+        several = ((tree, made) for made in self._terms(tree, tuple(wanted)))
+        for choices in (alone, added, by_two, several):  # two of them only where no one is
             if found or (simple and choices is not alone):
                 break
             for node, made in choices:
@@ -348,6 +330,18 @@ class WhatFits:
         if float(np.abs(_flat(lacking)).max()) > FITS_NEARLY * float(np.abs(_flat(needed)).max()):
             for made in self._pairs_of(lacking, signs="*"):
                 yield Made(f"({text} + {made.text})", needed, made.cost + 0.2)
+
+    def _terms(self, node: ast.expr, needed: tuple[Array, ...]) -> Iterator[Made]:
+        """An expression and several terms that are missing in it."""
+        text = ast.unparse(node)
+        own, shape = self.arrays(text), needed[0].shape
+        if own is None or own[0].shape != shape or not _flat(own).any() or not shape:
+            return
+        lacking = tuple(n - o for n, o in zip(needed, own, strict=True))
+        variables = [atom for atom in self._atoms if atom.values[0].shape == shape]
+        terms = possible_terms(self._of_shape(shape), variables, self._carried)
+        for made in sums_of_terms(terms, lacking):
+            yield Made(f"{text} + {made.text}", needed, made.cost)
 
     def _that_are(self, needed: tuple[Array, ...]) -> Iterator[Made]:
         """Whatever has values by itself."""
@@ -521,52 +515,6 @@ def _pairs(
                 cost = 0.5 + a.cost + b.cost
                 text = f"{a.text} {sign} {b.text}"
                 yield Made(f"({text})" if sign in "+-" else text, needed, cost)
-
-
-def _of_frames(frames: Sequence[Variables]) -> Iterator[str]:
-    """What the local variables hold: arrays, and the items of lists and dicts at this step."""
-    variables = frames[0][1]
-    whole = int | np.integer
-    numbers = [
-        name
-        for name, value in variables.items()
-        if isinstance(value, whole) and not isinstance(value, bool)
-    ]
-    if len(frames) > 1:  # that of the loop, or made of it
-        after = frames[1][1]
-        numbers = [
-            n for n in numbers if isinstance(after.get(n), whole) and after[n] != variables[n]
-        ]
-    for name, value in variables.items():
-        yield from _within(name, value, numbers, depth=0)
-
-
-def _within(name: str, value: Any, numbers: Sequence[str], depth: int) -> Iterator[str]:
-    if isinstance(value, np.ndarray | float | np.floating):
-        yield name
-        if isinstance(value, np.ndarray) and value.ndim > 1 and value.dtype.kind == "f":
-            for number in numbers:
-                yield from _items(name, number)
-    elif isinstance(value, list | tuple):
-        for number in numbers if len(value) > 1 else ():
-            yield from _items(name, number)
-    elif isinstance(value, dict):
-        if value and all(isinstance(key, str) for key in value):
-            for key, inner in value.items():
-                if isinstance(inner, np.ndarray):
-                    yield f"{name}[{key!r}]"
-        elif value and all(isinstance(key, int) for key in value):
-            for number in numbers:
-                yield from _items(name, number)
-    elif hasattr(value, "__dict__") and depth < 1:
-        for key, inner in vars(value).items():
-            yield from _within(f"{name}.{key}", inner, numbers, depth + 1)
-
-
-def _items(name: str, number: str) -> Iterator[str]:
-    """An item at this step, before it, after it; and nothing before the first step."""
-    yield from (f"{name}[{number}]", f"{name}[{number} - 1]", f"{name}[{number} + 1]")
-    yield f"({name}[{number} - 1] if {number} > 0 else 0 * {name}[{number}])"
 
 
 def _put(tree: ast.expr, node: ast.expr, text: str) -> str:

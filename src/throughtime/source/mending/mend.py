@@ -13,7 +13,9 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+from throughtime.source.edits.carried import CARRIED_ON
 from throughtime.source.edits.edit import Edit
+from throughtime.source.edits.missing_sums import MISSING_SUM
 from throughtime.source.edits.region_text import RegionText, region_text
 from throughtime.source.edits.versions import Replaced, changed_functions
 from throughtime.source.lines.trials import Setting, Trials, Tried
@@ -61,6 +63,8 @@ from throughtime.source.tolerances import (
     TENSORS_OF_PAIRS,
     TRIES_OF_A_STEP,
 )
+
+ADDING = (CARRIED_ON, MISSING_SUM)  # kinds of edits that set what stays 0 as it stands
 
 
 def mend(
@@ -324,13 +328,13 @@ class _Search(ByLines):
 
     def _may_mend(self, known: Candidates, edit: Edit, wrong: set[str]) -> bool:
         reached = known.reached(edit)
-        if edit.kind in ("carried on", "a statement added") or reached is None:
+        if edit.kind in (*ADDING, "a statement added") or reached is None:
             return True
         return bool(reached & wrong)
 
     def _is_suspect(self, edit: Edit) -> bool:
-        """Whether a line is known to be wrong, or what is handed on from step to step never set."""
-        return edit.kind == "carried on" or any(
+        """Whether a line is known to be wrong, or a variable to be never set: it stays 0."""
+        return edit.kind in ADDING or any(
             (edit.path, line) in self._begin_at for line in edit.lines
         )
 

@@ -1,0 +1,203 @@
+"""What a loop hands on from step to step, where it is never set, or is not there at all.
+
+`dh = V.T @ dy + dh_next` with a `dh_next` that stays 0 lacks `dh_next = U.T @ dz` at the end of the
+loop; and `dh = V.T @ dy` alone lacks all of it. What is handed on is a value of the step, its
+product with a matrix or with a gate, or a part of it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from throughtime.source.edits.edit import Edit, FileText, Splice, Unit, names_in, root_of
+from throughtime.source.edits.executed import Value
+from throughtime.source.edits.missing_sums import GRADIENT, leaf
+
+CARRIED_ON = "carried on"  # the kinds of these edits, in words: it is read, and never set …
+CARRIED_BACK = "carried back"  # … or not there
+
+Values = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class _Handed:
+    """What may be handed on.
+
+    Attributes:
+        text: as it is written at the end of the loop.
+        cost: how unlikely it is.
+    """
+
+    text: str
+    cost: float
+
+
+def carried_on(
+    unit: Unit, file: FileText, lines: frozenset[int], values: Mapping[int, Values]
+) -> Iterator[Edit]:
+    """For the loops of a function: something is handed on to the next step.
+
+    Args:
+        unit: the function.
+        file: its file.
+        lines: those that ran.
+        values: line to expression to value.
+    """
+    assigned = names_in(unit.node, ast.Store)
+    for loop in ast.walk(unit.node):
+        if isinstance(loop, ast.For) and loop.lineno in lines and file.alone(loop.body[-1]):
+            own = _Loop(loop, file, _at_end(loop, values))
+            yield from own.never_set(assigned)
+            yield from own.not_there(unit)
+
+
+class _Loop:
+    """A loop of a function, and what there is at its end."""
+
+    def __init__(self, loop: ast.For, file: FileText, values: Values) -> None:
+        self.loop, self.file, self.values = loop, file, values
+        self.stored = names_in(loop, ast.Store) | {
+            root_of(node.target) for node in ast.walk(loop) if isinstance(node, ast.AugAssign)
+        }
+        self.last = loop.body[-1]
+        self.indentation = file.indentation(self.last)
+        end = (self.last.end_lineno or self.last.lineno) + 1
+        self.end = min(file.starts[end] if end < len(file.starts) else len(file.data),
+                       len(file.data))  # fmt: skip
+        self.gap = "" if file.data[: self.end].endswith(b"\n") else "\n"
+        text = file.of_node(loop)
+        self.style = "np.dot({}, {})" if ".dot(" in text and " @ " not in text else "{} @ {}"
+
+    def never_set(self, assigned: set[str]) -> Iterator[Edit]:
+        """What is read in the loop as if it came from the step before, and is never set there.
+
+        Where several are not, each may be set to what is called most like it, all at once.
+        """
+        line = self.last.lineno
+        pairs: list[tuple[float, str, str]] = []
+        for name in sorted((assigned - self.stored) & names_in(self.loop, ast.Load)):
+            own = self.values.get(name)
+            if own is None or own.kind != "numbers" or not own.shape:
+                continue
+            for handed in self._handed(name, own.shape, self.stored):
+                text = f"{self.gap}{self.indentation}{name} = {handed.text}\n"
+                splice = Splice(self.end, self.end, text)
+                yield Edit(self.file.path, (splice,), CARRIED_ON, line, handed.cost, "", (line,))
+                if handed.text in self.values:
+                    pairs.append((handed.cost, name, handed.text))
+        best = {name: other for _, name, other in sorted(pairs, reverse=True)}
+        if len(best) > 1:
+            text = self.gap + "".join(f"{self.indentation}{a} = {b}\n" for a, b in best.items())
+            splice = Splice(self.end, self.end, text)
+            yield Edit(self.file.path, (splice,), CARRIED_ON, line, 1.0, "", (line,))
+
+    def not_there(self, unit: Unit) -> Iterator[Edit]:
+        """A term from the next step, for what is computed anew at each: set, and 0 at first."""
+        file, known = self.file, file_names(unit)
+        if not file.alone(self.loop):
+            return
+        first = file.starts[self.loop.lineno]
+        for node in self.loop.body:
+            if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+                continue
+            name, whole = node.targets[0].id, file.of_node(node.value)
+            own, new = self.values.get(name), f"{name}_next"
+            usable = own is not None and own.kind == "numbers" and own.shape
+            if not usable or new in known or not GRADIENT.search(name):
+                continue
+            assert own is not None
+            begin = Splice(first, first, f"{file.indentation(self.loop)}{new} = 0\n")
+            at, bare = file.end(node.value), isinstance(node.value, ast.IfExp | ast.Compare)
+            opened = (Splice(file.start(node.value), file.start(node.value), "("),) if bare else ()
+            term = Splice(at, at, f"{')' if bare else ''} + {new}")
+            multiple = node.lineno != node.end_lineno or "\n" in whole
+            later = names_in_targets(self.loop.body[self.loop.body.index(node) :])
+            for handed in self._handed(new, own.shape, later) if not multiple else ():
+                text = f"{self.gap}{self.indentation}{new} = {handed.text}\n"
+                splices = (begin, *opened, term, Splice(self.end, self.end, text))
+                yield Edit(file.path, splices, CARRIED_BACK, node.lineno, handed.cost + 0.1, "",
+                           (node.lineno,))  # fmt: skip
+
+    def _handed(self, name: str, shape: tuple[int, ...], made: set[str]) -> Iterator[_Handed]:
+        """What has a shape at the end of the loop, or can be made to, of some variables."""
+        for other, value in self.values.items():
+            own = value.shape
+            in_loop = other.split("[")[0].split(".")[0] in made
+            if value.kind != "numbers" or not in_loop or other == name:
+                continue
+            cost = 0.6 * (1 - SequenceMatcher(None, _plain(name), _plain(other)).ratio())
+            if own == shape and name in self.values:
+                yield _Handed(other, 0.9 + cost)
+            if not GRADIENT.search(leaf(other)):
+                continue
+            if own == shape:
+                for gate, of_gate in self.values.items():
+                    if (
+                        of_gate.shape == shape
+                        and of_gate.kind == "numbers"
+                        and not GRADIENT.search(leaf(gate))
+                    ):
+                        yield _Handed(f"{other} * {gate}", 1.1 + cost / 2)
+                        yield _Handed(f"{other} * (1 - {gate})", 1.15 + cost / 2)
+            elif len(own) == len(shape):
+                yield from self._parts(name, other, own, shape)
+            for matrix, of_matrix in self.values.items():
+                fixed = matrix.split("[")[0] not in self.stored
+                if fixed and of_matrix.kind == "numbers" and len(of_matrix.shape) == 2:
+                    yield from self._products(matrix, of_matrix.shape, other, own, shape)
+
+    def _products(
+        self,
+        matrix: str,
+        sizes: tuple[int, ...],
+        other: str,
+        own: tuple[int, ...],
+        shape: tuple[int, ...],
+    ) -> Iterator[_Handed]:
+        """A vector or rows of them, times a matrix or its transpose."""
+        if own[0] == sizes[0] and (sizes[1], *own[1:]) == shape:
+            yield _Handed(self.style.format(f"{matrix}.T", other), 1.0)
+        if own[0] == sizes[1] and (sizes[0], *own[1:]) == shape:
+            yield _Handed(self.style.format(matrix, other), 1.1)
+        if len(own) == 2 and own[1] == sizes[1] and (own[0], sizes[0]) == shape:
+            yield _Handed(self.style.format(other, f"{matrix}.T"), 1.0)
+        if len(own) == 2 and own[1] == sizes[0] and (own[0], sizes[1]) == shape:
+            yield _Handed(self.style.format(other, matrix), 1.1)
+
+    def _parts(
+        self, name: str, other: str, own: tuple[int, ...], shape: tuple[int, ...]
+    ) -> Iterator[_Handed]:
+        """The first or the last rows, or columns, of what is longer."""
+        longer = [axis for axis, size in enumerate(shape) if own[axis] != size]
+        if len(longer) == 1 and own[longer[0]] > shape[longer[0]] and name in self.values:
+            before, size = ":, " * longer[0], f"{name}.shape[{longer[0]}]"
+            yield _Handed(f"{other}[{before}:{size}]", 1.05)
+            yield _Handed(f"{other}[{before}-{size}:]", 1.1)
+
+
+def names_in_targets(body: Sequence[ast.stmt]) -> set[str]:
+    """The variables that statements of a block assign."""
+    targets = [t for node in body if isinstance(node, ast.Assign) for t in node.targets]
+    return {root_of(part) for t in targets for part in (*getattr(t, "elts", ()), t)} - {""}
+
+
+def file_names(unit: Unit) -> set[str]:
+    """All names in a function."""
+    return {node.id for node in ast.walk(unit.node) if isinstance(node, ast.Name)}
+
+
+def _plain(name: str) -> str:
+    """A name without what stands around it: `gradients["da_prev"]` is `da_prev`."""
+    return name.split("[")[-1].strip("]'\"") if "['" in name or '["' in name else name
+
+
+def _at_end(loop: ast.For, values: Mapping[int, Values]) -> dict[str, Value]:
+    """What there is where the last statement of a loop has run: what any line of it saw."""
+    found: dict[str, Value] = {}
+    for line in range(loop.lineno, (loop.end_lineno or loop.lineno) + 1):
+        found.update(values.get(line, {}))
+    found.update(values.get(loop.lineno, {}))
+    return found

@@ -1,0 +1,171 @@
+"""Statements that are missing altogether: a mend has to find what would stand there."""
+
+import pytest
+
+from throughtime.source import Recipe
+from throughtime.source.lines.annotate import first_wrong
+from throughtime.source.lines.which_line import confirmed
+from throughtime.source.mending.mend import mend
+
+READER = '''
+"""An LSTM cell gate by gate, columns, one answer at each step."""
+import numpy as np
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+class Reader:
+    def __init__(self, inputs=2, units=3, outputs=2):
+        draw = np.random.RandomState(1).randn
+        for gate in "figo":
+            setattr(self, f"W{gate}", draw(units, units + inputs))
+            setattr(self, f"b{gate}", draw(units, 1))
+        self.V, self.e, self.units = draw(outputs, units), draw(outputs, 1), units
+
+    def run(self, xs):
+        h = c = np.zeros((self.units, 1))
+        self.kept, answers = [], []
+        for x in xs:
+            z, before = np.vstack([h, x]), c
+            f, i = sigmoid(self.Wf @ z + self.bf), sigmoid(self.Wi @ z + self.bi)
+            g, o = np.tanh(self.Wg @ z + self.bg), sigmoid(self.Wo @ z + self.bo)
+            c = f * before + i * g
+            s = np.tanh(c)
+            h = o * s
+            self.kept.append((z, before, f, i, g, o, s, h))
+            answers.append(self.V @ h + self.e)
+        return answers
+
+    def backward(self, errors):
+        dWf, dWi, dWg, dWo = (np.zeros_like(W) for W in (self.Wf, self.Wi, self.Wg, self.Wo))
+        dbf, dbi, dbg, dbo = (np.zeros_like(b) for b in (self.bf, self.bi, self.bg, self.bo))
+        dV, de = np.zeros_like(self.V), np.zeros_like(self.e)
+        dh_next, dc_next = np.zeros((self.units, 1)), np.zeros((self.units, 1))
+        for t in reversed(range(len(errors))):
+            z, before, f, i, g, o, s, h = self.kept[t]
+            dy = np.copy(errors[t])
+            dV += dy @ h.T
+            de += dy
+            dh = self.V.T @ dy + dh_next
+            dc = dh * o * (1 - s**2) + dc_next
+            dzo = dh * s * o * (1 - o)
+            dzf = dc * before * f * (1 - f)
+            dzi = dc * g * i * (1 - i)
+            dzg = dc * i * (1 - g**2)
+            dWf += dzf @ z.T
+            dbf += dzf
+            dWi += dzi @ z.T
+            dbi += dzi
+            dWg += dzg @ z.T
+            dbg += dzg
+            dWo += dzo @ z.T
+            dbo += dzo
+            dz = self.Wf.T @ dzf + self.Wi.T @ dzi + self.Wg.T @ dzg + self.Wo.T @ dzo
+            dh_next = dz[: self.units]
+            dc_next = dc * f
+        return dWf, dWi, dWg, dWo, dbf, dbi, dbg, dbo, dV, de
+'''
+NAMES = ("Wf", "Wi", "Wg", "Wo", "bf", "bi", "bg", "bo", "V", "e")
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return Recipe(
+        tmp_path / "reader.py",
+        setup="net = Reader(); x = np.random.randn(4, 2, 1); y = np.random.randn(4, 2, 1)",
+        loss="loss = sum(0.5 * np.sum((a - b) ** 2) for a, b in zip(net.run(x), y))",
+        gradient="grads = net.backward([a - b for a, b in zip(net.run(x), y)])",
+        parameters={name: f"net.{name}" for name in NAMES},
+        gradients={name: f"grads[{n}]" for n, name in enumerate(NAMES)},
+        steps={"x": 0, "y": 0},
+    )
+
+
+def mended(recipe, *faults):
+    text = READER
+    for right, mistaken in faults:
+        assert right in text
+        text = text.replace(right, mistaken)
+    recipe.path.write_text(text)
+    found = mend(recipe, progress=False)
+    assert found.is_mended, str(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [("e", "de += dy"), ("bi", "dbi += dzi"), ("Wg", "dWg += dzg @ z.T")],
+)
+def test_a_gradient_that_nothing_is_added_to_gets_its_sum(recipe, name, statement):
+    """One of two dozen tries: nothing else is tried before what stays 0."""
+    found = mended(recipe, (f"            {statement}\n", ""))
+    assert statement in found.after[recipe.path.resolve()]
+    assert len(found.hunks) == 1
+    assert found.tries < 1000
+
+
+def test_several_gradients_that_nothing_is_added_to(recipe):
+    lines = ("de += dy", "dbf += dzf", "dbo += dzo")
+    found = mended(recipe, *((f"            {line}\n", "") for line in lines))
+    assert all(line in found.after[recipe.path.resolve()] for line in lines)
+
+
+def test_sums_without_a_beginning_get_one(recipe):
+    """`dW = …` at each step, and no `dW` before the loop: `+=` alone would not run."""
+    zeros = READER[READER.index("        dWf, dWi") : READER.index("        dV, de")]
+    sums = [f"d{kind}{gate} +=" for kind in "Wb" for gate in "figo"]
+    found = mended(recipe, (zeros, ""), *((each, each.replace("+=", "=")) for each in sums))
+    after = found.after[recipe.path.resolve()]
+    assert all(each in after for each in sums)
+    assert after.count(" = 0\n") == len(sums)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [("            dc_next = dc * f\n", "")],
+        [("            dc_next = dc * f\n", ""), (" + dc_next", ""), ("dc_next =", "_ =")],
+        [("            dh_next = dz[: self.units]\n", "")],
+    ],
+    ids=["dc never set", "no dc", "dh never set"],
+)  # fmt: skip
+def test_what_is_handed_on_and_never_set_is_set(recipe, faults):
+    found = mended(recipe, *faults)
+    assert len(found.hunks) == 1
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        (" + self.Wi.T @ dzi", " + self.Wo.T @ dzo"),
+        (" + self.Wi.T @ dzi", " + self.Wg.T @ dzg", " + self.Wo.T @ dzo"),
+    ],
+)
+def test_several_terms_that_a_sum_lacks_are_found_together(recipe, terms):
+    found = mended(recipe, *((term, "") for term in terms))
+    assert len(found.hunks) == 1
+    assert all(term in found.after[recipe.path.resolve()] for term in terms)
+
+
+@pytest.mark.parametrize(
+    ("right", "mistaken"),
+    [("dc = dh * o * (1 - s**2)", "dc = dh * (1 - s**2)"), ("dc * before * f", "dc * f")],
+)
+def test_the_line_that_lacks_an_operand_is_blamed_and_not_what_it_is_made_of(
+    recipe, right, mistaken
+):
+    """With δh · o in place of δh more would agree; but δh is right, and so is its other use."""
+    recipe.path.write_text(READER.replace(right, mistaken))
+    line = READER[: READER.index(right)].count("\n") + 1
+    found = first_wrong(confirmed(recipe, 0))
+    assert found is not None
+    assert (found.line, found.status) == (line, "wrong")
+
+
+def test_a_right_file_has_no_sum_that_is_missing(recipe):
+    recipe.path.write_text(READER)
+    found = mend(recipe, progress=False)
+    assert found.is_mended
+    assert not found.hunks

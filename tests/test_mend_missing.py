@@ -136,6 +136,64 @@ def test_what_is_handed_on_and_never_set_is_set(recipe, faults):
     assert len(found.hunks) == 1
 
 
+LAYERS = '''
+"""A layer whose unit is called once for each step, and back as often."""
+import numpy as np
+
+
+class Unit:
+    def __init__(self, inputs, units):
+        self.W, self.U = np.random.randn(units, inputs), np.random.randn(units, units)
+
+    def forward(self, x, h):
+        self.x, self.before = x, h
+        self.after = np.tanh(self.W @ x + self.U @ h)
+        return self.after
+
+    def backward(self, dh):
+        """Of one step."""
+        dz = dh * (1 - self.after**2)
+        self.dW += np.outer(dz, self.x)
+        self.dU += np.outer(dz, self.before)
+        return self.U.T @ dz
+
+
+class Layer:
+    def __init__(self, inputs, units):
+        self.unit = Unit(inputs, units)
+
+    def run(self, xs):
+        h = np.zeros(len(self.unit.U))
+        for x in xs:
+            h = self.unit.forward(x, h)
+        return h
+
+    def back(self, dh, count):
+        self.unit.dW, self.unit.dU = np.zeros_like(self.unit.W), np.zeros_like(self.unit.U)
+        for _ in range(count):
+            dh = self.unit.backward(dh)
+'''
+
+
+def test_what_each_step_overwrites_is_kept_for_each(tmp_path):
+    path = tmp_path / "layers.py"
+    path.write_text(LAYERS)
+    recipe = Recipe(
+        path,
+        setup="net = Layer(2, 3); x = np.random.randn(4, 2); y = np.random.randn(3)",
+        loss="loss = 0.5 * np.sum((net.run(x) - y) ** 2)",
+        gradient="net.back(net.run(x) - y, len(x))",
+        parameters={"W": "net.unit.W", "U": "net.unit.U"},
+        gradients={"W": "net.unit.dW", "U": "net.unit.dU"},
+        steps={"x": 0},
+    )
+    found = mend(recipe, progress=False)
+    assert found.is_mended, str(found)
+    after = found.after[path.resolve()]
+    assert "self.x, self.before, self.after = self.steps.pop()" in after
+    assert after.index('"""Of one step."""') < after.index("pop()") < after.index("dz = ")
+
+
 @pytest.mark.parametrize(
     "terms",
     [

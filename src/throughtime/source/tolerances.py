@@ -110,6 +110,7 @@ NEAR_AT_LAST = 1e-8  # … and where the check disagrees then; slopes are known 
 LARGEST_SAFETY = 1e-3  # of a number that is added within a logarithm or a divisor for safety
 SAME_FACTOR = 1e-6  # relative: a factor that differs by no more is that fraction
 LARGEST_PART = 64  # of a fraction that counts as simple: a number of steps, sequences, units
+SMALL_PART = 16  # likewise for a single number, which is one of these by chance in 5000 cases
 NOTHING = 1e-6  # of the largest tensor: what is below it is 0 for the search
 
 # The search for a mend (`mend`, `mended`, `region_text`).

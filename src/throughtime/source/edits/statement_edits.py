@@ -204,7 +204,8 @@ def _sizes(
     by_number: dict[tuple[int, int | None], list[str]] = {}
     for text in sorted(values, key=len):
         value, other = values[text], elsewhere.get(text)
-        if value.kind == "whole" and text != loop and "[" not in text.split(".shape")[0]:
+        counted = value.kind == "whole" and not text.endswith(".ndim")
+        if counted and text != loop and "[" not in text.split(".shape")[0]:
             key = (value.whole, None if other is None else other.whole)
             by_number.setdefault(key, []).append(text)
     return {text: n for (n, _), texts in by_number.items() for text in texts[:NAMES_OF_A_SIZE]}

@@ -20,6 +20,7 @@ from throughtime.source.tolerances import (
     NEAR,
     NOTHING,
     SAME_FACTOR,
+    SMALL_PART,
 )
 
 WRONG, MULTIPLE, SIMPLE, EQUAL = 0, 1, 2, 3  # in rising order
@@ -63,9 +64,12 @@ def _compared(found: Array, truth: Measured, near: float, nothing: float) -> Agr
     if (np.abs(found - values) <= margin).all():
         return Agreement(EQUAL, 1.0, d)
     square = float(values @ values)
-    if len(values) < 2 or size <= nothing:
+    if size <= nothing:
         return Agreement(WRONG, np.nan, d)
     ratio = float(found @ values) / square
+    if len(values) < 2:  # any number is a multiple of any other, and few are so by a small one
+        simple = _is_simple(ratio, SMALL_PART)
+        return Agreement(SIMPLE, ratio, d) if simple else Agreement(WRONG, np.nan, d)
     if not ratio or (np.abs(found - ratio * values) > abs(ratio) * margin).any():
         size = float(np.linalg.norm(found))
         apart = float(np.linalg.norm(found - ratio * values)) / size if size else 1.0
@@ -73,7 +77,7 @@ def _compared(found: Array, truth: Measured, near: float, nothing: float) -> Agr
     return Agreement(SIMPLE if _is_simple(ratio) else MULTIPLE, ratio, d)
 
 
-def _is_simple(ratio: float) -> bool:
+def _is_simple(ratio: float, largest: int = LARGEST_PART) -> bool:
     """Whether a number is a fraction of small whole numbers.
 
     Example:
@@ -83,7 +87,7 @@ def _is_simple(ratio: float) -> bool:
     size = abs(ratio)
     if not 1e-6 < size < 1e6:
         return False
-    near = Fraction(min(size, 1 / size)).limit_denominator(LARGEST_PART)
+    near = Fraction(min(size, 1 / size)).limit_denominator(largest)
     return near > 0 and abs(float(near) / min(size, 1 / size) - 1) < SAME_FACTOR
 
 

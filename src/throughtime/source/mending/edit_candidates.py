@@ -13,6 +13,7 @@ import numpy as np
 
 from throughtime.source.edits.edit import Edit, FileText, Unit, edited
 from throughtime.source.edits.executed import Executed
+from throughtime.source.edits.kept_each_step import kept_edits
 from throughtime.source.edits.statement_edits import (
     Surroundings,
     one_argument_functions,
@@ -159,6 +160,8 @@ def candidates(
                     continue  # what is kept for the backward pass is no derivative
                 edit = replace(edit, cost=edit.cost + IN_FORWARD_COST)
             found.append(edit)
+    for path, (file, own_units) in files.items():
+        found += kept_edits(file, own_units, ran.gradient[path], ran.loss.get(path, frozenset()))
     return Candidates(own, tuple(found), reach, files)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from throughtime.source.edits.carried import CARRIED_ON
 from throughtime.source.edits.edit import Edit
+from throughtime.source.edits.kept_each_step import KEPT_EACH_STEP
 from throughtime.source.edits.missing_sums import MISSING_SUM
 from throughtime.source.edits.region_text import RegionText, region_text
 from throughtime.source.edits.versions import Replaced, changed_functions
@@ -64,7 +65,8 @@ from throughtime.source.tolerances import (
     TRIES_OF_A_STEP,
 )
 
-ADDING = (CARRIED_ON, MISSING_SUM)  # kinds of edits that set what stays 0 as it stands
+# Kinds of edits that are few: what stays 0 as it stands is set, and each step keeps its values.
+FEW_OF_A_KIND = (CARRIED_ON, MISSING_SUM, KEPT_EACH_STEP)
 
 
 def mend(
@@ -249,16 +251,16 @@ class _Search(ByLines):
 
     def _next(self, step: MendingStep) -> MendingStep | None:
         """The next edit; None where all agrees or nothing is found."""
-        known: Candidates | None = None
+        if self._is_done(step):
+            return None
+        known = candidates(self._trials, step.version, self._looked, self._elsewhere)
+        self._as_found = self._as_found or known.version.texts
+        if (found := self._unclipped(step, known)) is not None:
+            return found  # also where it shows with other data alone
         for stage in self._stages:
             wrong = {n for n, a in step.standing[stage].items() if a.level < EQUAL}
             if not wrong:
                 continue
-            if known is None:
-                known = candidates(self._trials, step.version, self._looked, self._elsewhere)
-                self._as_found = self._as_found or known.version.texts
-                if (found := self._unclipped(step, known)) is not None:
-                    return found
             if self._asks_lines(stage, step):
                 if (found := self._by_lines(stage, step, known)) is not None:
                     return found
@@ -328,13 +330,13 @@ class _Search(ByLines):
 
     def _may_mend(self, known: Candidates, edit: Edit, wrong: set[str]) -> bool:
         reached = known.reached(edit)
-        if edit.kind in (*ADDING, "a statement added") or reached is None:
+        if edit.kind in (*FEW_OF_A_KIND, "a statement added") or reached is None:
             return True
         return bool(reached & wrong)
 
     def _is_suspect(self, edit: Edit) -> bool:
-        """Whether a line is known to be wrong, or a variable to be never set: it stays 0."""
-        return edit.kind in ADDING or any(
+        """Whether a line is known to be wrong, or the edit is one of few of its kind."""
+        return edit.kind in FEW_OF_A_KIND or any(
             (edit.path, line) in self._begin_at for line in edit.lines
         )
 

@@ -128,8 +128,9 @@ def test_sums_without_a_beginning_get_one(recipe):
         [("            dc_next = dc * f\n", "")],
         [("            dc_next = dc * f\n", ""), (" + dc_next", ""), ("dc_next =", "_ =")],
         [("            dh_next = dz[: self.units]\n", "")],
+        [(READER[READER.index("            dz = ") : READER.index("            dc_next")], "")],
     ],
-    ids=["dc never set", "no dc", "dh never set"],
+    ids=["dc never set", "no dc", "dh never set", "nothing goes back through the gates"],
 )  # fmt: skip
 def test_what_is_handed_on_and_never_set_is_set(recipe, faults):
     found = mended(recipe, *faults)
@@ -220,6 +221,16 @@ def test_the_line_that_lacks_an_operand_is_blamed_and_not_what_it_is_made_of(
     found = first_wrong(confirmed(recipe, 0))
     assert found is not None
     assert (found.line, found.status) == (line, "wrong")
+
+
+def test_a_sum_that_each_step_begins_anew_is_blamed_there(recipe):
+    zeros = "            dWi = np.zeros_like(self.Wi)\n"
+    loop = "            z, before, f"
+    recipe.path.write_text(READER.replace(loop, zeros + loop))
+    found = first_wrong(confirmed(recipe, 0))
+    assert found is not None
+    assert found.edit == (zeros.strip(), "")
+    assert found.line == READER[: READER.index(loop)].count("\n") + 1
 
 
 def test_a_right_file_has_no_sum_that_is_missing(recipe):

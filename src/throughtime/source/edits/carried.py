@@ -123,6 +123,7 @@ class _Loop:
 
     def _handed(self, name: str, shape: tuple[int, ...], made: set[str]) -> Iterator[_Handed]:
         """What has a shape at the end of the loop, or can be made to, of some variables."""
+        yield from self._through_all_matrices(name, shape)
         for other, value in self.values.items():
             own = value.shape
             in_loop = other.split("[")[0].split(".")[0] in made
@@ -166,6 +167,67 @@ class _Loop:
             yield _Handed(self.style.format(other, f"{matrix}.T"), 1.0)
         if len(own) == 2 and own[1] == sizes[0] and (own[0], sizes[1]) == shape:
             yield _Handed(self.style.format(other, matrix), 1.1)
+
+    def _through_all_matrices(self, name: str, shape: tuple[int, ...]) -> Iterator[_Handed]:
+        """The sum of what goes back through several matrices, as those of gates, or a part of it.
+
+        Which gradient belongs to which matrix W is seen where `dW += …` is made of it.
+        """
+        columns: dict[tuple[int, ...], list[str]] = {}
+        rows: dict[tuple[int, ...], list[str]] = {}
+        for matrix, made_of in self._gradients_of_matrices():
+            sizes, own = self.values[matrix].shape, self.values[made_of].shape
+            if own[0] == sizes[0]:
+                text = self.style.format(f"{matrix}.T", made_of)
+                columns.setdefault((sizes[1], *own[1:]), []).append(text)
+            if len(own) == 2 and own[1] == sizes[1]:
+                text = self.style.format(made_of, f"{matrix}.T")
+                rows.setdefault((own[0], sizes[0]), []).append(text)
+        for axis, sums in ((0, columns), (1, rows)):
+            for own, terms in sums.items():
+                text = " + ".join(terms)
+                if len(terms) < 2 or len(own) != len(shape) or axis >= len(own):
+                    continue
+                if own == shape:
+                    yield _Handed(text, 0.95)
+                elif own[axis] > shape[axis] and own[1 - axis :: 2] == shape[1 - axis :: 2]:
+                    before, size = ":, " * axis, f"{shape[axis]}"
+                    if name in self.values:
+                        size = f"{name}.shape[{axis}]"
+                    elif terms:
+                        size = f"{self._named(shape[axis], axis) or size}"
+                    yield _Handed(f"({text})[{before}:{size}]", 1.0)
+                    yield _Handed(f"({text})[{before}-{size}:]", 1.05)
+
+    def _named(self, size: int, axis: int) -> str:
+        """The shape of something that the loop reads and has a size along an axis."""
+        for text, value in self.values.items():
+            fits = value.kind == "numbers" and len(value.shape) > axis and text.isidentifier()
+            if fits and value.shape[axis] == size and GRADIENT.search(text):
+                return f"{text}.shape[{axis}]"
+        return ""
+
+    def _gradients_of_matrices(self) -> Iterator[tuple[str, str]]:
+        """Each matrix with the variable of the loop that its gradient is made of."""
+        matrices = {leaf(text): text for text, value in self.values.items()
+                    if value.kind == "numbers" and len(value.shape) == 2
+                    and text.split("[")[0].split(".")[-1] not in self.stored}  # fmt: skip
+        for node in ast.walk(self.loop):
+            if not isinstance(node, ast.AugAssign | ast.Assign):
+                continue
+            target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
+            text = leaf(self.file.of_node(target))
+            named = [m for m in matrices if text != m and text.endswith(m)]
+            matrix = max(named, key=len, default="") if GRADIENT.search(text) else ""
+            for part in ast.walk(node.value) if matrix else ():
+                if not isinstance(part, ast.Name | ast.Subscript | ast.Attribute):
+                    continue
+                name = self.file.of_node(part)
+                value = self.values.get(name)
+                known = value is not None and value.kind == "numbers" and value.shape
+                if known and root_of(part) in self.stored and GRADIENT.search(leaf(name)):
+                    yield matrices[matrix], name
+                    break
 
     def _parts(
         self, name: str, other: str, own: tuple[int, ...], shape: tuple[int, ...]

@@ -140,7 +140,10 @@ class Hypotheses(Runs):
                 choices.append([(0, group.truths[0])])
         else:
             choices = []
-            for shift in (0,) if group.kind == "suffix" else (0, 1, -1):
+            shifts: tuple[int, ...] = (0,) if group.kind == "suffix" else (0, 1, -1)
+            if group.kind == "suffix" and not any(event.value.any() for event in events):
+                shifts = (-1,)  # a sum that each step begins anew should be that of later ones
+            for shift in shifts:
                 numbers = [(n, count - 1 - n - shift) for n in range(size)]
                 chosen = [(n, group.truths[m]) for n, m in numbers if 0 <= m < count]
                 if len(chosen) >= max(1, size - 1):

@@ -225,7 +225,7 @@ def _of_expression(
     what = WhatFits(steps.frames, others, _style(statement, search), _numpy(text), sums, carried)
     changes: list[Change] = [(text, new) for _, new in found]
     if site.kind == "store" and (added := _added_up(what, site, text, steps)):
-        return [added], "equals it with += for ="
+        return [added], "equals it with += for =" if added[1] else "right without this line"
     if not found:
         for factor in what.factors(text, steps.wanted):
             new = _times(text, factor)
@@ -354,13 +354,15 @@ def _times(text: str, factor: str) -> str:
 
 
 def _added_up(what: WhatFits, site: ProbeSite, text: str, steps: _Steps) -> Change | None:
-    """`+=` for `=`, where what there was before is all that lacks."""
+    """`+=` for `=`, where what there was before is all that lacks; nothing for `= 0`."""
     if not site.target:
         return None
     values = what.arrays(f"{site.target} + ({text})")
     if values is None or not all(fit(value) for fit, value in zip(steps.fits, values, strict=True)):
         return None
-    return f"{site.target} = {text}", f"{site.target} += {text}"
+    own = what.arrays(text)
+    begins_anew = own is not None and not any(array.any() for array in own)
+    return f"{site.target} = {text}", "" if begins_anew else f"{site.target} += {text}"
 
 
 def _softmax(what: WhatFits, text: str, steps: _Steps) -> list[tuple[str, str]]:

@@ -100,16 +100,16 @@ def suspected(program: Program) -> list[LineFinding]:
         CheckError: as `annotate`.
     """
     chosen, shown = at_few_steps(program, None)
-    return _looked_at(without_clips(chosen)[0], True).of_faults() if shown else []
+    return _looked_at(without_clips(chosen)[0], True, steps_only=True).of_faults() if shown else []
 
 
-def _looked_at(program: Program, with_faults: bool) -> _Findings:
+def _looked_at(program: Program, with_faults: bool, steps_only: bool = False) -> _Findings:
     code = Instrumented(program)
     if not code.probes.sites:
         refuse("the program", "a file with functions", "none", error=CheckError)
     with code.program.entered():  # once for all its evaluations, which are many
         search = WrongValueSearch(code, Truths(code))
-        written = search.restore_kept() if with_faults else []
+        written = search.restore_kept(steps_only) if with_faults else []
         return _Findings(search, search.faults() if with_faults else [], written)
 
 
@@ -192,8 +192,6 @@ class _Findings:
         """One for each fault."""
         with self.search.code.program.entered():
             found = [self._of_fault(fault, n) for n, fault in enumerate(self.faults, start=1)]
-            if self.kept and (written := self._of_kept(self.kept[0])).edit is not None:
-                return [written, *found]
             for number, fault in enumerate(self.faults):
                 if found[number].edit is None:
                     found += self._in_series(fault, found[number])

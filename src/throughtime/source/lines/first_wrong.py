@@ -79,16 +79,20 @@ class WrongValueSearch(Hypotheses):
         needed = self._needed(found)
         return sorted(needed, key=lambda fault: fault.hypothesis.first)
 
-    def restore_kept(self) -> list[Overwritten]:
+    def restore_kept(self, steps_only: bool = False) -> list[Overwritten]:
         """What the forward pass has kept and written over; from here on it is as it was.
 
         Nothing where the gradients are no nearer to right with what it was.
+
+        Args:
+            steps_only: only what each step overwrites: of others a line says what would be right.
         """
         parameters = [self.code.program.live(name) for name in self.code.program.parameters]
         arrays = [value for value in parameters if isinstance(value, np.ndarray)]
         found = overwritten_values(self.code, arrays, self.truths.last)
         steps = [one for one in found if one.by is None and not one.but]
-        for some in (steps, found, *([one] for one in found)):
+        further = [] if steps_only else [found, *([one] for one in found)]
+        for some in (steps, *further):
             gained = self._tried(_together(some), self.start) if some else None
             if not gained:
                 continue

@@ -185,6 +185,28 @@ def test_names_of_derivatives_by_something():
     assert set(pairs(arrays(["W_iz", "b_z"], shapes), gradients)) == {"W_iz", "b_z"}
 
 
+def test_layers_hold_weights_and_the_gradient_of_w():
+    """`weights` with `nabla_w` and `biases` with `nabla_b`, of the same object alone."""
+
+    class Layer:
+        def __init__(self, rows):
+            self.weights, self.biases = np.zeros((rows, 2)), np.zeros(rows)
+            self.nabla_w, self.nabla_b = np.ones((rows, 2)), np.ones(rows)
+
+    held = list(places("net", [Layer(3), Layer(3)]))
+    parameters = [p for p in held if p.leaf in ("weights", "biases")]
+    gradients = [p for p in held if p.leaf.startswith("nabla")]
+    found = {p.text: g.text for p, g in pairs(parameters, gradients).values()}
+    assert found == {
+        f"net[{n}].{name}": f"net[{n}].nabla_{name[0]}"
+        for n in (0, 1)
+        for name in ("weights", "biases")
+    }
+    # Of two that begin alike and have one shape, none is taken.
+    twins = list(places("net", {"wa": np.zeros(3), "wb": np.zeros(3), "dw": np.ones(3)}))
+    assert pairs(twins[:2], twins[2:]) == {}
+
+
 # Data with sequences last; a matrix that may be given, and is no size.
 SEQUENCES_LAST = """
 import numpy as np

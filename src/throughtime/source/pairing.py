@@ -279,6 +279,8 @@ def pairs(
                     break
     for parameter, number in _but_first_letter(parameters, gradients, keys, taken, used):
         take(parameter, number)
+    for parameter, number in _by_initial(parameters, gradients, keys, taken, used):
+        take(parameter, number)
     if in_order and not found:
         found |= by_order(parameters, gradients)
     return found
@@ -311,6 +313,35 @@ def _but_first_letter(
     several = max(found.values(), key=len, default=[])
     numbers_ = [number for _, number in several]
     return several if len(set(numbers_)) == len(numbers_) > 1 else []
+
+
+def _by_initial(
+    parameters: Sequence[HeldArray],
+    gradients: Sequence[HeldArray],
+    keys: Sequence[tuple[str, ...]],
+    taken: set[str],
+    used: set[int],
+) -> Iterator[tuple[HeldArray, int]]:
+    """Further pairs of one object: `layer.weights` with `layer.nabla_w`, `.biases` with `.db`.
+
+    The parameter is the only one there that begins with that letter and has that shape.
+    """
+    for number, gradient in enumerate(gradients):
+        own, owner = keys[number], gradient.path[:-1]
+        if number in used or not own or len(own[-1]) != 1 or not is_named_gradient(gradient):
+            continue
+        meant = [
+            p
+            for p in parameters
+            if p.path[:-1] == owner
+            and p.text not in taken
+            and len(p.leaf) > 1
+            and p.leaf.strip("_").lower().startswith(own[-1])
+            and not is_named_gradient(p)
+            and same_shape(p.value, gradient.value)
+        ]
+        if len(meant) == 1:
+            yield meant[0], number
 
 
 def _by_end(keys: Sequence[tuple[str, ...]]) -> dict[str, list[int]]:

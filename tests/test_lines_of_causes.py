@@ -401,3 +401,64 @@ def test_values_in_a_tuple_that_is_overwritten_are_seen_too(tmp_path):
     recipe = activation(tmp_path, text.replace("1 - self.made", "1 - made"))
     (found,) = wrong(recipe)
     assert (found.target, found.mended) == ("made", ("A", "B"))
+
+
+# δ of each step's forget gate is wrong, and 0 at the first step, where the cell's state is 0; the
+# gradients of the weights are added up afterwards, from what a dictionary keeps by name.
+KEPT_IN_ROWS = """
+import numpy as np
+
+def sigmoid(v):
+    return 1 / (1 + np.exp(-v))
+
+class Net:
+    def __init__(self, size=3):
+        draw = np.random.default_rng(1)
+        self.w = {k: draw.standard_normal((size, 1)) * 0.7 for k in ("uf", "ui")}
+        self.w |= {k: draw.standard_normal((size, size)) * 0.5 for k in ("wf", "wi")}
+        self.size, self.g = size, {}
+
+    def forward(self, xs):
+        n = len(xs)
+        self.xs = xs
+        self.h, self.c, self.f, self.i = (np.zeros((n + 1, self.size)) for _ in range(4))
+        for t in range(1, n + 1):
+            x, h = xs[t - 1].reshape(1), self.h[t - 1]
+            self.f[t] = sigmoid(self.w["uf"] @ x + self.w["wf"] @ h)
+            self.i[t] = np.tanh(self.w["ui"] @ x + self.w["wi"] @ h)
+            self.c[t] = self.f[t] * self.c[t - 1] + self.i[t]
+            self.h[t] = np.tanh(self.c[t])
+        return self.h[n]
+
+    def backward(self, dh):
+        n = len(self.xs)
+        odd = 0.3 + np.arange(n)[:, None]
+        self.g["bf"] = dh * odd * self.c[:n] * self.f[1:] * (1 - self.f[1:])
+        self.g["bi"] = dh * odd * (1 - self.i[1:] ** 2)
+        for name in self.w:
+            self.g[name] = np.zeros_like(self.w[name])
+        for t in range(1, n + 1):
+            self.g["uf"] += np.outer(self.g["bf"][t - 1], self.xs[t - 1])
+            self.g["wf"] += np.outer(self.g["bf"][t - 1], self.h[t - 1])
+            self.g["ui"] += np.outer(self.g["bi"][t - 1], self.xs[t - 1])
+            self.g["wi"] += np.outer(self.g["bi"][t - 1], self.h[t - 1])
+"""
+
+
+def test_a_sum_of_what_is_0_at_first_and_wrong_then_is_not_blamed(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(KEPT_IN_ROWS)
+    names = "uf", "ui", "wf", "wi"
+    recipe = Recipe(
+        path,
+        setup="net = Net(); x = np.random.randn(4, 1); d = np.random.randn(3)",
+        loss="loss = np.sum(d * net.forward(x))",
+        gradient="net.forward(x); net.backward(d)",
+        parameters={name: f"net.w[{name!r}]" for name in names},
+        gradients={name: f"net.g[{name!r}]" for name in names},
+    )
+    assert wrong(recipe) == []
+    summed = 'self.g["uf"] +='
+    (said,) = (f for f in confirmed(recipe, 0) if f.line == line_of(recipe, summed))
+    assert said.doubtful
+    assert set(said.doubtful) <= {line_of(recipe, 'self.g["bf"] =')}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,6 +35,8 @@ from throughtime.source.tolerances import (
     NAMED_FACTOR,
 )
 
+NAME = re.compile(r"[A-Za-z_][\w.]*")
+KEPT_BY_NAME = re.compile(NAME.pattern + r"(\[(['\"])\w*\2\])+")  # `self.grads['b']`
 CLIPPED = "it is clipped here"
 LAST_PART = ", the part of the last step"
 ONLY_CLIPPED = "it was right before this line, which clips it"
@@ -404,14 +407,17 @@ class _Findings:
 
     def _made(self, event: Event) -> list[int]:
         """The lines that assign a variable of which an event is the use."""
-        lines = [
-            site.line
+        sites = [
+            site
             for site in self.search.code.probes.sites
-            if site.assigns
-            and site.function == event.site.function
-            and site.target.split("[")[0] == event.site.text.split("[")[0]
+            if site.assigns and site.function == event.site.function
         ]
-        return lines or [event.site.line]
+        for kept in (KEPT_BY_NAME, NAME):  # `grads["b"]`, or else whatever sets `grads`
+            own = kept.match(event.site.text)
+            made = [site.line for site in sites if own and _begins_alike(own, kept, site)]
+            if made:
+                return made
+        return [event.site.line]
 
     # --- words ---
 
@@ -530,6 +536,12 @@ class _Findings:
                 if group.name.isidentifier():
                     return [f"{words} ∂L/∂{group.name}{where}"]
         return []
+
+
+def _begins_alike(own: re.Match[str], kept: re.Pattern[str], site: ProbeSite) -> bool:
+    """Whether an assignment is to what a text names."""
+    target = kept.match(site.target)
+    return target is not None and target[0] == own[0]
 
 
 def _finding(site: ProbeSite, status: Status) -> LineFinding:

@@ -319,12 +319,16 @@ class WrongValueSearch(Hypotheses):
         return gained + near if near > 1 or alone else gained
 
     def _not_understood(self, hypothesis: Hypothesis, outcome: Outcome) -> tuple[Event, ...]:
-        """The operands of the first wrong value that carry a gradient and are no derivative."""
+        """The operands of the first wrong value that carry a gradient and are no derivative.
+
+        An operand that is 0 says nothing, unless it makes a value 0 that should not be.
+        """
         if hypothesis.unchanged:
             return ()
         own = outcome.events[hypothesis.place]
         wrong = next(event for event in own if event.sequence == hypothesis.first)
         before = max((e.sequence for e in own if e.sequence < wrong.sequence), default=0)
+        zero = not wrong.value.any()
         found = []
         for place, events in outcome.events.items():
             site = self.code.probes.sites[place[0]]
@@ -341,9 +345,9 @@ class WrongValueSearch(Hypotheses):
                 event
                 for event in events
                 if before < event.sequence < wrong.sequence
-                and event.value.any()
                 and event.value.ndim
-                and not self.meanings.matches(event.value)
+                and (zero or event.value.any())
+                and not (event.value.any() and self.meanings.matches(event.value))
             ]
         return tuple(found)
 

@@ -451,3 +451,48 @@ def test_an_optimiser_is_left_out_of_a_line_too(write):
     found = find(write(text_of("a method that takes the gradients")), setup=line)
     assert any("left out" in note for note in found.notes)
     assert report_of(found).verdict == "agree"
+
+
+# Its base class has the loss, a mean; the backward pass, which uses its gradient up, is of a sum.
+INHERITED_LOSS = """
+import numpy as np
+
+class Base:
+    def mse(self, y_true, y_pred):
+        return np.mean((y_true - y_pred) ** 2)
+
+class Net(Base):
+    def __init__(self, inputs, hidden, outputs):
+        self.W = np.random.randn(hidden, inputs + hidden) * 0.3
+        self.V = np.random.randn(outputs, hidden) * 0.3
+        self.hidden = hidden
+
+    def forward(self, xs):
+        h, self.zs, self.hs, out = np.zeros(self.hidden), [], [], []
+        for x in xs:
+            self.zs.append(np.concatenate([h, x.ravel()]))
+            h = np.tanh(self.W @ self.zs[-1])
+            self.hs.append(h)
+            out.append(self.V @ h)
+        return np.array(out)
+
+    def backward(self, xs, y_true, y_pred, lr):
+        dW, dV, dh = np.zeros_like(self.W), np.zeros_like(self.V), np.zeros(self.hidden)
+        for t in reversed(range(len(xs))):
+            dy = y_pred[t].ravel() - y_true[t].ravel()
+            dV += np.outer(dy, self.hs[t])
+            dz = (self.V.T @ dy + dh) * (1 - self.hs[t] ** 2)
+            dW += np.outer(dz, self.zs[t])
+            dh = self.W[:, :self.hidden].T @ dz
+        self.W -= lr * dW
+        self.V -= lr * dV
+"""
+
+
+def test_the_networks_own_loss_is_not_passed_over_for_one_that_fits_better(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(INHERITED_LOSS)
+    found = find(path)
+    assert "loss = net.mse(y, out)" in found.recipe.loss
+    report = tt.check(Program(found.recipe).target(), diagnose=False, progress=False)
+    assert report.verdict == "disagree"

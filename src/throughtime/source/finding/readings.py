@@ -68,6 +68,7 @@ class Reading:
         rate: the learning rate that an update is run with.
         needs_agreement: whether it is believed only if some tensor is right.
         own_loss: whether the loss is a function of the file, so that a factor is no guess's.
+        passes_over: whether the loss is a guess although the network has a method for it.
         sure: whether the forward pass is given what its arguments' names say.
         literal: whether it is the user who names loss and gradient.
         fits: whether the targets have the shape of an output, so that no loss broadcasts them.
@@ -93,6 +94,7 @@ class Reading:
     rate: float = 0.1
     needs_agreement: bool = False
     own_loss: bool = False
+    passes_over: bool = False
     sure: bool = True
     literal: bool = False
     fits: bool = False
@@ -165,7 +167,8 @@ class Judged:
     @property
     def settled(self) -> bool:
         """Whether no other reading can be likelier."""
-        return self.recurrent and len(self.right) == len(self.gradients) > 1
+        every = len(self.right) == len(self.gradients) > 1
+        return self.recurrent and every and not self.reading.passes_over
 
     @property
     def believed(self) -> bool:
@@ -177,8 +180,12 @@ class Judged:
     @property
     def confirmed(self) -> bool:
         """Whether some tensor is right, at one step at least, or several up to one factor."""
-        scaled = self.factor is not None and self.reading.own_loss
-        return bool(self.right) or self.right_at_one or scaled
+        return bool(self.right) or self.right_at_one or self.of_own_loss
+
+    @property
+    def of_own_loss(self) -> bool:
+        """Whether several tensors are right up to one factor for the loss that the file has."""
+        return self.factor is not None and self.reading.own_loss
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -190,7 +197,9 @@ class Judged:
             self.recurrent,
             not self.silent,
             not self.inert,
-            share == 1.0,
+            # Right up to a factor for the file's own loss goes before right for a guess.
+            share == 1.0 or self.of_own_loss,
+            not self.reading.passes_over,
             self.confirmed or not self.reading.needs_agreement,
             round(share, 2),
             self.right_at_one,

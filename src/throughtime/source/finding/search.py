@@ -341,6 +341,7 @@ class ReadingSearch(Models):
                     loss, losses, takes_upstream, reading, run, outputs, target
                 ):
                     self._order += 1
+                    of_file = loss_said in [words for _, words, _ in losses]
                     yield replace(
                         reading,
                         loss=loss_text,
@@ -352,7 +353,8 @@ class ReadingSearch(Models):
                             f"loss: {said or loss_said}",
                             f"gradient: {call.text}",
                         ),
-                        own_loss=loss_said in [words for _, words, _ in losses] and not needs,
+                        own_loss=of_file and not needs,
+                        passes_over=guessed and not takes_upstream and not of_file and self._lossy,
                         needs_agreement=needs or guessed or not (call.sure and reading.sure),
                         order=self._order,
                     )
@@ -523,6 +525,11 @@ class ReadingSearch(Models):
             ends = [] if "y" in dict(reading.steps) else list(at_last_step(outputs))
             for output in (*outputs, *ends):
                 yield from implicit(output)
+
+    @property
+    def _lossy(self) -> bool:
+        """Whether the network has a method that is called as a loss."""
+        return self.method and any(prefix == "net." for prefix, _ in self.candidate.losses)
 
     def _losses(self, reading: Reading, pool: Pool) -> Iterator[tuple[str, str, bool]]:
         """Calls of the file's loss functions that give a number, and whether they are no guess.

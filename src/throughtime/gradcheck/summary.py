@@ -183,8 +183,9 @@ def _put_together(point: EvaluationPoint, tensors: dict[str, TensorReport]) -> D
         along_n = np.array(
             [direction.numerical for direction in tensor.directions if direction.label == "all"]
         )
-        ratio = np.linalg.norm(along_n) / np.linalg.norm(along_g) if along_g.any() else 0.0
-        n = g * float(ratio) if along_g.any() else float(np.linalg.norm(along_n))
+        n, length = float(np.linalg.norm(along_n)), float(np.linalg.norm(along_g))
+        if length:  # it is 0, too, where the squares of numbers that are not are
+            n *= g / length
         if tensor.indices.size == tensor.size:
             n = float(np.linalg.norm(tensor.numerical))
         elif tensor.all_found and not tensor.areas:

@@ -41,6 +41,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         )
 
 
+@pytest.fixture
+def write(tmp_path):
+    """Writes a file of a user's into a folder of the test's own."""
+
+    def written(text, name="net.py"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return written
+
+
 @pytest.fixture(params=["readable"] if AT_START == "readable" else ["readable", "compiled"])
 def each_engine(request):
     """Both engines in turn; the readable one alone where it was asked for at the start."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from found_files import verdict
 from throughtime.source import Program, as_python, find
 
 CLASS = """
@@ -123,20 +124,6 @@ def rnn_backward(da, caches):
         carried = parameters["Waa"].T @ dz
     return gradients
 """
-
-
-@pytest.fixture
-def write(tmp_path):
-    def written(text, name="net.py"):
-        (tmp_path / name).write_text(text)
-        return tmp_path / name
-
-    return written
-
-
-def verdict(found, **options):
-    target = Program(found.recipe).target()
-    return tt.check(target, progress=False, diagnose=False, effort="quick", **options).verdict
 
 
 def test_a_class_that_uses_its_gradient_up_in_an_update(write):

@@ -4,30 +4,9 @@ import re
 
 import pytest
 
-import throughtime as tt
+from found_files import report_of, verdict
 from throughtime.gradcheck import CheckError
-from throughtime.source import Program, find
-
-
-@pytest.fixture
-def write(tmp_path):
-    def written(text, name="net.py"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    return written
-
-
-def report_of(found):
-    target = Program(found.recipe).target()
-    return tt.check(target, progress=False, diagnose=False, effort="quick")
-
-
-def verdict(found):
-    return report_of(found).verdict
-
+from throughtime.source import find
 
 # What the base's constructor needs comes through **kwargs; a method makes the weights afterwards.
 BUILT_LATER = """

@@ -4,23 +4,9 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from found_files import report_of
 from stranger_networks import BASE, PLAIN
 from throughtime.source import Program, find
-
-
-@pytest.fixture
-def write(tmp_path):
-    def written(text, name="net.py"):
-        path = tmp_path / name
-        path.write_text(text)
-        return path
-
-    return written
-
-
-def report_of(found):
-    target = Program(found.recipe).target()
-    return tt.check(target, progress=False, diagnose=False, effort="quick")
 
 
 def verdicts(found):

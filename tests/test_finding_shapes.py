@@ -5,23 +5,8 @@ import ast
 import pytest
 
 import throughtime as tt
-from throughtime.source import Program, bench, find, regions
-
-
-@pytest.fixture
-def write(tmp_path):
-    def written(text, name="net.py"):
-        path = tmp_path / name
-        path.write_text(text)
-        return path
-
-    return written
-
-
-def verdict(found):
-    target = Program(found.recipe).target()
-    return tt.check(target, progress=False, diagnose=False, effort="quick").verdict
-
+from found_files import verdict
+from throughtime.source import bench, find, regions
 
 # Sequences come first and steps last; the gradients of the sequences are kept apart, and `backward`
 # of the loss has another number of arguments than the network's.

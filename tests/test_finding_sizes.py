@@ -1,26 +1,8 @@
 """Sizes, activations and cells that a network of a stranger is made with."""
 
-import pytest
-
-import throughtime as tt
+from found_files import report_of
 from stranger_networks import BASE, PLAIN
-from throughtime.source import Program, find
-
-
-@pytest.fixture
-def write(tmp_path):
-    def written(text, name="net.py"):
-        path = tmp_path / name
-        path.write_text(text)
-        return path
-
-    return written
-
-
-def report_of(found):
-    target = Program(found.recipe).target()
-    return tt.check(target, progress=False, diagnose=False, effort="quick")
-
+from throughtime.source import find
 
 # One output, as the code has it; its inputs are written out; its loop runs to a number of steps.
 ONE_OUTPUT = """

@@ -4,24 +4,10 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from found_files import verdict
 from throughtime.source import Program, checked_without_safety, find, which_line
 from throughtime.source.mending.mend import mend
 from throughtime.source.pairing import pairs, places
-
-
-@pytest.fixture
-def write(tmp_path):
-    def written(text, name="net.py"):
-        (tmp_path / name).write_text(text)
-        return tmp_path / name
-
-    return written
-
-
-def verdict(found):
-    target = Program(found.recipe).target()
-    return tt.check(target, progress=False, diagnose=False, effort="quick").verdict
-
 
 # Both in one object, in a table that functions have as a default: made after the functions are.
 BOTH_IN_ONE = """

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from found_files import verdict
 from throughtime.source import Program, Slices, candidates, find
 from throughtime.source.finding import scripts
 from throughtime.source.finding.suggestions import training_step
@@ -62,21 +63,6 @@ for epoch in range(100):
     print("loss %f" % loss)
 plt.plot(history)
 """
-
-
-def verdict(found):
-    target = Program(found.recipe).target()
-    return tt.check(target, progress=False, diagnose=False, effort="quick").verdict
-
-
-@pytest.fixture
-def write(tmp_path):
-    def written(text, name="net.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-        return tmp_path / name
-
-    return written
 
 
 def test_a_network_is_checked_with_the_loss_of_the_script_beside_it(write):

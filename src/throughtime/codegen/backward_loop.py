@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 from throughtime.codegen.loop import Loop, LoopWriter
-from throughtime.codegen.places import OWN, CNames, StridedRows
+from throughtime.codegen.places import OWN, StridedRows, WrittenStep
 from throughtime.codegen.plan import plan, size
-from throughtime.equations import BackwardPass, Dialect, Node, StepProgram
+from throughtime.equations import Node
 
 
 class BackwardWriter(LoopWriter):
-    """Writes the backward pass.
-
-    Args:
-        name: of the cell.
-        words: what values are called.
-        backward: the cell's derivation.
-        program: its phases: what the forward pass kept, and the δ that are kept for the sums.
-        dialect: how it is written.
-    """
+    """Writes the backward pass of a step."""
 
     order = "long step = steps - 1; step >= 0; step--"
 
-    def __init__(
-        self,
-        name: str,
-        words: CNames,
-        backward: BackwardPass,
-        program: StepProgram,
-        dialect: Dialect,
-    ) -> None:
-        self.program, self.arriving = program, backward.arriving
+    def __init__(self, step: WrittenStep) -> None:
+        words, backward = step.words, step.backward
+        self.program, self.arriving = step.program, backward.arriving
+        program = self.program
         gives: dict[str, Node] = {}
         self.frontier = [words.wish(gives, n, f"d{k}") for k, n in enumerate(program.frontier, 1)]
         self.after = [words.wish(gives, n, f"d{s}_here") for s, n in program.after.items()]
         self.before = [words.wish(gives, n, f"d{s}_to_earlier") for s, n in backward.deltas.items()]
         known = [*backward.trace.states.values(), *program.kept, *self.arriving.values()]
         own = plan(gives, known, words.without(gives), set(gives) | OWN)
-        super().__init__(f"{name}_backward", words, own, dialect)
+        super().__init__(f"{step.name}_backward", words, own, step.dialect)
 
     def loop(self) -> tuple[Loop, list[str]]:
         """The loop, and its source."""

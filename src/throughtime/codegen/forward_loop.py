@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from throughtime.codegen.loop import Loop, LoopWriter
-from throughtime.codegen.places import OWN, CNames, StridedRows, of_input
+from throughtime.codegen.places import OWN, StridedRows, WrittenStep, of_input
 from throughtime.codegen.plan import Product, plan, product_of, size
-from throughtime.equations import BackwardPass, Dialect, Node, StepProgram, reachable
+from throughtime.equations import Node, reachable
 
 
 class ForwardWriter(LoopWriter):
-    """Writes the forward pass.
+    """Writes the forward pass of a step."""
 
-    Args:
-        name: of the cell.
-        words: what values are called.
-        backward: the cell's derivation.
-        program: its phases, of which it needs what the backward pass wants kept.
-        dialect: how it is written.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        words: CNames,
-        backward: BackwardPass,
-        program: StepProgram,
-        dialect: Dialect,
-    ) -> None:
-        self.trace = trace = backward.trace
+    def __init__(self, step: WrittenStep) -> None:
+        words = step.words
+        self.trace = trace = step.backward.trace
         self.products = self._of_inputs()
         gives: dict[str, Node] = {}
         self.after = [words.wish(gives, n, f"{state}_after") for state, n in trace.after.items()]
-        self.kept = [words.wish(gives, node, f"kept_{len(gives)}") for node in program.kept]
+        self.kept = [words.wish(gives, node, f"kept_{len(gives)}") for node in step.program.kept]
         known = [trace.inputs, *trace.states.values(), *(own.result for own in self.products)]
         own = plan(gives, known, words.without(gives), set(gives) | OWN)
-        super().__init__(f"{name}_forward", words, own, dialect)
+        super().__init__(f"{step.name}_forward", words, own, step.dialect)
 
     def loop(self) -> tuple[Loop, list[str]]:
         """The loop, and its source."""

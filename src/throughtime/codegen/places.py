@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from throughtime.codegen.plan import plain, size
 from throughtime.codegen.rows import RowFunction
-from throughtime.equations import C_STYLE, BackwardPass, Node, Writer
+from throughtime.equations import C_STYLE, BackwardPass, Dialect, Node, StepProgram, Writer
 
 OWN = frozenset(
     {"steps", "batch", "first", "last", "rows", "row", "step", "at", "active", "arrays", "work"}
@@ -101,6 +101,25 @@ class CNames:
         """The names of values, without those that what is wanted has taken."""
         ends = {node.number for node in gives.values() if not node.leaf}
         return {k: w for k, w in self.words.items() if k not in ends or w not in gives}
+
+
+@dataclass(frozen=True)
+class WrittenStep:
+    """A derived step, and how it is written.
+
+    Attributes:
+        name: of the cell; functions begin with it.
+        backward: the derivation.
+        program: its phases: what the forward pass keeps, and the δ from which all sums follow.
+        dialect: of C.
+        words: what values are called.
+    """
+
+    name: str
+    backward: BackwardPass
+    program: StepProgram
+    dialect: Dialect
+    words: CNames
 
 
 def calls(row: RowFunction, places: Mapping[str, StridedRows]) -> list[str]:

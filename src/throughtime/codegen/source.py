@@ -16,7 +16,7 @@ import numpy as np
 from throughtime.codegen.backward_loop import BackwardWriter
 from throughtime.codegen.forward_loop import ForwardWriter
 from throughtime.codegen.loop import Loop
-from throughtime.codegen.places import CNames
+from throughtime.codegen.places import CNames, WrittenStep
 from throughtime.codegen.preamble import FUNCTIONS, preamble
 from throughtime.codegen.sums import Sums
 from throughtime.equations import BackwardPass, Dialect, StepProgram
@@ -54,11 +54,11 @@ def cell_source(
     single = dtype == np.float32
     real = "float" if single else "double"
     dialect = Dialect(real, "f" if single else "", FUNCTIONS, lanes=True)
-    own = CNames(backward), backward, program, dialect
-    forward, forward_code = ForwardWriter(name, *own).loop()
-    back, backward_code = BackwardWriter(name, *own).loop()
-    parameters = Sums(f"{name}_sums", *own, with_inputs=False)
-    everything = Sums(f"{name}_all", *own, with_inputs=True)
+    step = WrittenStep(name, backward, program, dialect, CNames(backward))
+    forward, forward_code = ForwardWriter(step).loop()
+    back, backward_code = BackwardWriter(step).loop()
+    parameters = Sums(f"{name}_sums", step, with_inputs=False)
+    everything = Sums(f"{name}_all", step, with_inputs=True)
     about = f"/* {name}: compiled from its equations; {real}. */\n"
     parts = [*forward_code, *backward_code, *parameters.code, *everything.code]
     text = "\n\n".join([about + preamble(dtype), *parts]) + "\n"

@@ -10,13 +10,14 @@ from throughtime.codegen.places import (
     CNames,
     Function,
     StridedRows,
+    WrittenStep,
     calls,
     of_input,
     stride_of,
 )
 from throughtime.codegen.plan import LoopPlan, plain, plan, size
 from throughtime.codegen.rows import RowFunction, RowWriter
-from throughtime.equations import BackwardPass, Dialect, Node, StepProgram
+from throughtime.equations import BackwardPass, Node, StepProgram
 
 
 class Sums:
@@ -30,16 +31,8 @@ class Sums:
         code: their source.
     """
 
-    def __init__(
-        self,
-        name: str,
-        words: CNames,
-        backward: BackwardPass,
-        program: StepProgram,
-        dialect: Dialect,
-        *,
-        with_inputs: bool,
-    ) -> None:
+    def __init__(self, name: str, step: WrittenStep, *, with_inputs: bool) -> None:
+        words, backward, program = step.words, step.backward, step.program
         trace = backward.trace
         self._inputs = trace.inputs
         known = [trace.inputs, *trace.states.values(), *program.kept, *program.frontier]
@@ -56,7 +49,7 @@ class Sums:
         self.plan: LoopPlan = plan(gives, known, words.without(gives), set(gives) | OWN, sums)
         self.functions: list[Function] = []
         self.code: list[str] = []
-        rows = RowWriter(self.plan, dialect, name, frozenset(sums))
+        rows = RowWriter(self.plan, step.dialect, name, frozenset(sums))
         strides = self._strides(program)
         for k, row in enumerate(rows.functions()):
             self._write(f"{name}_{k + 1}_rows", row, strides, rows.large)

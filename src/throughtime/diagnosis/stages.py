@@ -19,10 +19,8 @@ from throughtime.diagnosis.observed import standing
 from throughtime.diagnosis.tolerances import CLOSED_GATE, DRAWN_PARAMETERS, SAME_LOSS
 from throughtime.gradcheck import Evaluator, Target
 
-SHORT = (
-    2,
-    3,
-)  # lengths at which little is handed from step to step, beside T = 1, where nothing is
+# Lengths at which little is handed from step to step, beside T = 1, where nothing is.
+SHORT = (2, 3)
 
 
 def stages(study: Study, model: Model, tolerance: float) -> Iterator[MutantStage]:

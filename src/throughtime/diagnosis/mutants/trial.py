@@ -215,10 +215,9 @@ class Trial:
             found[directed] = {}
             for kind in "bWU":
                 every = [Block(layer, kind, gate, direction) for gate in gates]
-                own = [(block, self.seen.blocks.get(block)) for block in every]
-                own = [
-                    (b, g) for b, g in own if not self.model.decays(b)
-                ]  # its term is not parallel
+                # Of blocks that decay the term is not parallel.
+                kept = [block for block in every if not self.model.decays(block)]
+                own = [(block, self.seen.blocks.get(block)) for block in kept]
                 there = [g.ravel() for b, g in own if g is not None and not self.seen.idle(b, g)]
                 known = len(there) == len(gates) and there[0].size > 1
                 rows = np.array(there) if known else None

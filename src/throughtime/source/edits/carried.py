@@ -63,11 +63,6 @@ class _Loop:
             root_of(node.target) for node in ast.walk(loop) if isinstance(node, ast.AugAssign)
         }
         self.last = loop.body[-1]
-        self.indentation = file.indentation(self.last)
-        end = (self.last.end_lineno or self.last.lineno) + 1
-        self.end = min(file.starts[end] if end < len(file.starts) else len(file.data),
-                       len(file.data))  # fmt: skip
-        self.gap = "" if file.data[: self.end].endswith(b"\n") else "\n"
         text = file.of_node(loop)
         self.style = "np.dot({}, {})" if ".dot(" in text and " @ " not in text else "{} @ {}"
 
@@ -83,23 +78,21 @@ class _Loop:
             if own is None or own.kind != "numbers" or not own.shape:
                 continue
             for handed in self._handed(name, own.shape, self.stored):
-                text = f"{self.gap}{self.indentation}{name} = {handed.text}\n"
-                splice = Splice(self.end, self.end, text)
-                yield Edit(self.file.path, (splice,), CARRIED_ON, line, handed.cost, "", (line,))
+                below = self.file.below(self.last, f"{name} = {handed.text}")
+                yield Edit(self.file.path, (below,), CARRIED_ON, line, handed.cost, "", (line,))
                 if handed.text in self.values:
                     pairs.append((handed.cost, name, handed.text))
         best = {name: other for _, name, other in sorted(pairs, reverse=True)}
         if len(best) > 1:
-            text = self.gap + "".join(f"{self.indentation}{a} = {b}\n" for a, b in best.items())
-            splice = Splice(self.end, self.end, text)
-            yield Edit(self.file.path, (splice,), CARRIED_ON, line, 1.0, "", (line,))
+            below = self.file.below(self.last, *(f"{a} = {b}" for a, b in best.items()))
+            yield Edit(self.file.path, (below,), CARRIED_ON, line, 1.0, "", (line,))
 
     def not_there(self, unit: Unit) -> Iterator[Edit]:
         """A term from the next step, for what is computed anew at each: set, and 0 at first."""
-        file, known = self.file, file_names(unit)
+        file = self.file
+        known = names_in(unit.node, ast.Store) | names_in(unit.node, ast.Load)
         if not file.alone(self.loop):
             return
-        first = file.starts[self.loop.lineno]
         for node in self.loop.body:
             if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
                 continue
@@ -109,15 +102,15 @@ class _Loop:
             if not usable or new in known or not GRADIENT.search(name):
                 continue
             assert own is not None
-            begin = Splice(first, first, f"{file.indentation(self.loop)}{new} = 0\n")
+            begin = file.above(self.loop, f"{new} = 0")
             at, bare = file.end(node.value), isinstance(node.value, ast.IfExp | ast.Compare)
             opened = (Splice(file.start(node.value), file.start(node.value), "("),) if bare else ()
             term = Splice(at, at, f"{')' if bare else ''} + {new}")
             multiple = node.lineno != node.end_lineno or "\n" in whole
-            later = names_in_targets(self.loop.body[self.loop.body.index(node) :])
+            later = _assigned_in(self.loop.body[self.loop.body.index(node) :])
             for handed in self._handed(new, own.shape, later) if not multiple else ():
-                text = f"{self.gap}{self.indentation}{new} = {handed.text}\n"
-                splices = (begin, *opened, term, Splice(self.end, self.end, text))
+                below = file.below(self.last, f"{new} = {handed.text}")
+                splices = (begin, *opened, term, below)
                 yield Edit(file.path, splices, CARRIED_BACK, node.lineno, handed.cost + 0.1, "",
                            (node.lineno,))  # fmt: skip
 
@@ -240,15 +233,10 @@ class _Loop:
             yield _Handed(f"{other}[{before}-{size}:]", 1.1)
 
 
-def names_in_targets(body: Sequence[ast.stmt]) -> set[str]:
+def _assigned_in(body: Sequence[ast.stmt]) -> set[str]:
     """The variables that statements of a block assign."""
     targets = [t for node in body if isinstance(node, ast.Assign) for t in node.targets]
     return {root_of(part) for t in targets for part in (*getattr(t, "elts", ()), t)} - {""}
-
-
-def file_names(unit: Unit) -> set[str]:
-    """All names in a function."""
-    return {node.id for node in ast.walk(unit.node) if isinstance(node, ast.Name)}
 
 
 def _plain(name: str) -> str:

@@ -165,6 +165,27 @@ class FileText:
         before = self.data[self.starts[node.lineno] : self.start(node)].decode()
         return before if not before.strip() else ""
 
+    def after_lines(self, node: ast.stmt) -> int:
+        """The first byte after the lines of a statement."""
+        return min(self.starts[(node.end_lineno or node.lineno) + 1], len(self.data))
+
+    def above(self, node: ast.stmt, *lines: str) -> Splice:
+        """Lines of their own above a statement, indented as it is."""
+        at, before = self.starts[node.lineno], self.indentation(node)
+        return Splice(at, at, "".join(f"{before}{line}\n" for line in lines))
+
+    def below(self, node: ast.stmt, *lines: str) -> Splice:
+        """Lines of their own below a statement, indented as it is.
+
+        Example:
+            >>> text = FileText.of(Path("f.py"), "def f():\\n    x = 1\\n")
+            >>> text.below(text.tree.body[0].body[0], "y = 2").new
+            '    y = 2\\n'
+        """
+        at, before = self.after_lines(node), self.indentation(node)
+        gap = "" if self.data[:at].endswith(b"\n") else "\n"
+        return Splice(at, at, gap + "".join(f"{before}{line}\n" for line in lines))
+
     def alone(self, node: ast.stmt) -> bool:
         """Whether a statement has its lines for itself."""
         before = self.data[self.starts[node.lineno] : self.start(node)]
@@ -260,8 +281,7 @@ def beginning(file: FileText, around: ast.AST, node: ast.stmt, target: ast.expr)
               if isinstance(part, ast.Name) and part.lineno < outermost.lineno}  # fmt: skip
     if target.id in known or not file.alone(outermost):
         return []
-    at = file.starts[outermost.lineno]
-    return [Splice(at, at, f"{file.indentation(outermost)}{target.id} = 0\n")]
+    return [file.above(outermost, f"{target.id} = 0")]
 
 
 def names_in(node: ast.AST, context: type[ast.expr_context]) -> set[str]:

@@ -10,7 +10,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Sequence
 
-from throughtime.source.edits.edit import Edit, FileText, Splice, Unit
+from throughtime.source.edits.edit import Edit, FileText, Unit
 
 KEPT_EACH_STEP = "kept at each step"  # the kind of these edits, in words
 COST, COST_OF_ALL = 1.0, 1.3
@@ -62,22 +62,15 @@ def _edit(file: FileText, forward: Unit, backward: Unit) -> Edit | None:
     known = file.data.decode()
     stack = next(n for n in ("steps", "kept_steps", "kept_of_each_step") if f".{n}" not in known
                  or n == "kept_of_each_step")  # fmt: skip
-    before = isinstance(last, ast.Return)
-    line = last.lineno if before else (last.end_lineno or last.lineno) + 1
-    at = min(file.starts[line] if line < len(file.starts) else len(file.data), len(file.data))
-    gap = "" if file.data[:at].endswith(b"\n") or not at else "\n"
     kept = ", ".join(f"{own}.{name}" for name in names)
     taken = ", ".join(f"{other}.{name}" for name in names)
     if len(names) > 1:
         kept = f"({kept})"
     push = f'{own}.{stack} = [*getattr({own}, "{stack}", []), {kept}]'
-    start = file.starts[first.lineno]
-    splices = (
-        Splice(at, at, f"{gap}{file.indentation(last)}{push}\n"),
-        Splice(start, start, f"{file.indentation(first)}{taken} = {other}.{stack}.pop()\n"),
-    )
-    return Edit(file.path, tuple(sorted(splices)), KEPT_EACH_STEP, first.lineno, COST, "",
-                (first.lineno,))  # fmt: skip
+    pushed = file.above(last, push) if isinstance(last, ast.Return) else file.below(last, push)
+    popped = file.above(first, f"{taken} = {other}.{stack}.pop()")
+    splices, line = tuple(sorted((pushed, popped))), first.lineno
+    return Edit(file.path, splices, KEPT_EACH_STEP, line, COST, "", (line,))
 
 
 def _attributes(node: ast.AST, owner: str, context: type[ast.expr_context]) -> list[str]:

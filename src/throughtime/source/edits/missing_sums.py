@@ -14,7 +14,7 @@ from difflib import SequenceMatcher
 
 import numpy as np
 
-from throughtime.source.edits.edit import Edit, FileText, Splice, Unit
+from throughtime.source.edits.edit import Edit, FileText, Unit
 from throughtime.source.edits.executed import Value, is_atom
 
 MISSING_SUM = "a sum that was missing"  # the kind of these edits, in words
@@ -85,13 +85,8 @@ def _of_block(
             if number >= MOST_MADE:
                 return
             number += 1
-            line = one.after.end_lineno or one.after.lineno
-            at = file.starts[line + 1] if line + 1 < len(file.starts) else len(file.data)
-            at = min(at, len(file.data))
-            gap = "" if file.data[:at].endswith(b"\n") else "\n"
-            statement = f"{gap}{file.indentation(one.after)}{text} += {new}\n"
-            yield Edit(file.path, (Splice(at, at, statement),), MISSING_SUM,
-                       one.after.lineno, price, "", (one.after.lineno,))  # fmt: skip
+            line, below = one.after.lineno, file.below(one.after, f"{text} += {new}")
+            yield Edit(file.path, (below,), MISSING_SUM, line, price, "", (line,))
 
 
 def _blocks(body: Sequence[ast.stmt], variable: str) -> Iterator[tuple[Sequence[ast.stmt], str]]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from itertools import takewhile
 
-from throughtime.source.edits.edit import Edit, FileText, Splice, Unit
+from throughtime.source.edits.edit import Edit, FileText, Unit
 
 COST = 1.1
 WORD = re.compile(r"[A-Za-z_]\w*")
@@ -42,12 +42,8 @@ def sibling_edits(unit: Unit, file: FileText, lines: frozenset[int]) -> Iterator
             new = _renamed(own, leaf, other, known)
             if new is None or _plain(new) in present:
                 continue
-            at = min(file.starts[node.lineno + 1], len(file.data))
-            if not file.data[:at].endswith(b"\n"):
-                continue
-            splice = Splice(at, at, f"{file.indentation(node)}{new}\n")
-            yield Edit(file.path, (splice,), "a statement added", node.lineno, COST, "",
-                       (node.lineno,))  # fmt: skip
+            below, line = file.below(node, new), node.lineno
+            yield Edit(file.path, (below,), "a statement added", line, COST, "", (line,))
 
 
 def _assigned(node: ast.AST, file: FileText) -> Iterator[str]:

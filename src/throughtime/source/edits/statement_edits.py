@@ -301,18 +301,16 @@ def _of_statement(
         else:
             yield edit([Splice(sign, sign + 1, "")], "only assigned", 1.2)
     target = getattr(node, "target", None) or (getattr(node, "targets", None) or [None])[0]
-    if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
+    entry = isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name)
+    if entry and file.alone(node):
         # what is made entry by entry has no one expression that a factor could stand in
-        at = min(file.starts[(node.end_lineno or node.lineno) + 1], len(file.data))
-        if file.alone(node) and file.data[:at].endswith(b"\n"):
-            name = target.value.id
-            for slope in softmax_slopes(name, scope.values.get(name), scope.values):
-                text = f"{file.indentation(node)}{name} = {slope}\n"
-                yield edit([Splice(at, at, text)], "the slope of softmax", 1.4)
-            for size, number in scope.sizes.items():
-                if number > 1:
-                    text = f"{file.indentation(node)}{target.value.id} /= {size}\n"
-                    yield edit([Splice(at, at, text)], "a factor", 1.25 + 0.01 * len(size))
+        name = target.value.id
+        for slope in softmax_slopes(name, scope.values.get(name), scope.values):
+            yield edit([file.below(node, f"{name} = {slope}")], "the slope of softmax", 1.4)
+        for size, number in scope.sizes.items():
+            if number > 1:
+                below = file.below(node, f"{name} /= {size}")
+                yield edit([below], "a factor", 1.25 + 0.01 * len(size))
     if isinstance(node, ast.Return | ast.FunctionDef | ast.ClassDef | ast.Try | ast.With):
         return
     only = len(statement.block) == 1 and statement.loop is not None  # the loop may go as a whole
@@ -323,9 +321,8 @@ def _of_statement(
             [_removed(statement, file)], "a statement removed", cost, f"remove {_kind(node)}"
         )
         if isinstance(node, ASSIGNMENT) and statement.loop is not None and file.alone(node):
-            before = file.starts[statement.loop.lineno]
-            text = file.indentation(statement.loop) + file.of_node(node) + "\n"
-            splices = sorted([Splice(before, before, text), _removed(statement, file)])
+            above = file.above(statement.loop, file.of_node(node))
+            splices = sorted([above, _removed(statement, file)])
             yield edit(splices, "before the loop", 1.3, f"outside {statement.loop.lineno}")
     if isinstance(node, ast.For):
         yield from _ranges(node, file, edit)
@@ -341,9 +338,7 @@ def _removed(statement: Statement, file: FileText) -> Splice:
     others = [other for other in statement.block if other is not node]
     if not others or not file.alone(node):
         return Splice(file.start(node), file.end(node), "pass")
-    last = node.end_lineno or node.lineno
-    end = file.starts[last + 1] if last + 1 < len(file.starts) else len(file.data)
-    return Splice(file.starts[node.lineno], min(end, len(file.data)), "")
+    return Splice(file.starts[node.lineno], file.after_lines(node), "")
 
 
 def _ranges(node: ast.For, file: FileText, edit: object) -> Iterator[Edit]:

@@ -14,6 +14,7 @@ import pytest
 import throughtime as tt
 from throughtime.cli import main
 from throughtime.source import apart, child
+from throughtime.source.lines.trials import TimeLimit, alarm
 from torture import own_files
 
 NET = own_files.NET.replace("        misbehave()\n", "")
@@ -282,3 +283,16 @@ def test_a_long_message_is_cut(tasks):
     with pytest.raises(tt.CheckError) as caught:
         apart("more_tasks:shown")
     assert len(str(caught.value)) < 2000
+
+
+def test_a_try_that_waits_for_the_machine_is_not_ended_as_one_that_works_too_long():
+    def work():
+        while True:
+            pass
+
+    with alarm(0.4):
+        time.sleep(0.6)  # as on a machine that does something else
+    with pytest.raises(TimeLimit), alarm(0.1):
+        work()
+    with pytest.raises(TimeLimit), alarm(0.02):
+        time.sleep(60)

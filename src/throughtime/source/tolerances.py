@@ -90,8 +90,9 @@ MOST_MARKED = 4096  # numbers of an array that say whether two are the same
 
 LOAD_SECONDS = 120.0  # that a file may take to be run, or a truth to be measured a tensor
 LINES_SECONDS = 120.0  # for the values of all lines; without them edits are tried everywhere
-TRY_SECONDS = 2.0  # that a try may take …
+TRY_SECONDS = 2.0  # of processor time, that a try may take …
 TRY_RATIO = 20.0  # … or so many times what the program takes as it stands
+TRY_PATIENCE = 10.0  # times as long by the clock, where the machine is busy or the code waits
 PROCESSOR_SECONDS = 3600.0  # that a process may take in all
 # Of the parameters' size. At the smallest, rounding is about QUICK_ERROR of a loss of order 1.
 QUICK_STEPS = (2.0**-8, 2.0**-13, 2.0**-18)

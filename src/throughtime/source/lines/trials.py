@@ -43,6 +43,7 @@ from throughtime.source.tolerances import (
     PROCESSOR_SECONDS,
     QUICK_ERROR,
     QUICK_STEPS,
+    TRY_PATIENCE,
     TRY_RATIO,
     TRY_SECONDS,
 )
@@ -172,7 +173,7 @@ class TrialRunner:
     def _tried(self, what: Try) -> Tried:
         seconds = max(TRY_SECONDS, TRY_RATIO * self._usual(what.setting))
         try:
-            with _alarm(seconds), self._version(what) as program:
+            with alarm(seconds), self._version(what) as program:
                 return _evaluated(program, what.loss)
         except TimeLimit:
             return Tried(None, problem="it takes too long")
@@ -300,9 +301,14 @@ def _evaluated(program: Program, with_loss: bool) -> Tried:
 
 
 @contextlib.contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
+def alarm(seconds: float) -> Iterator[None]:
+    """Ends what runs inside after so long of processor time, or `TRY_PATIENCE` times of any."""
+    began, worked = time.perf_counter(), time.process_time()
+
     def ring(number: int, frame: object) -> None:
-        raise TimeLimit
+        waited = time.perf_counter() - began
+        if time.process_time() - worked >= seconds or waited >= TRY_PATIENCE * seconds:
+            raise TimeLimit
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds, 0.05)  # again, should an `except:` hold it

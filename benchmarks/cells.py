@@ -34,6 +34,7 @@ from benchmarks.timing import clock, take_turns
 from throughtime import _engine
 from throughtime.arrays import Array, real, refuse
 from throughtime.cells import Cell, DerivedCell
+from throughtime.engine_settings import products_in_bfloat16
 from throughtime.storage import replace
 
 EQUATIONS = "derived_cells"  # found beside the corpus
@@ -47,6 +48,7 @@ SIZES = tuple((B, T, H) for B in (1, 16, 64) for T in (16, 128, 1024) for H in (
 USUAL = ((1, 128, 128), (16, 128, 128), (64, 128, 256))
 QUICK = ((4, 16, 16),)
 BOUND = 1e-4  # of relative differences of gradients in float32, over many steps
+BOUND_IN_BFLOAT16 = 0.05  # of the same where products are in bfloat16
 ROUNDING = 16  # times what float32 costs our readable cell, where that is more
 
 Gradients = dict[str, Array]
@@ -61,6 +63,7 @@ COLUMNS = (
     Column("torch scan", "scan", ".1f", optional=True),
     Column("jax scan", "jax", ".1f", optional=True),
     Column("built-in", "built_in", ".2f", optional=True),
+    Column("bfloat16", "bfloat16", ".2f", optional=True),
 )
 
 
@@ -150,7 +153,8 @@ def _differences(ours: Gradients, truth: Gradients) -> dict[str, float]:
 
 def _compare(name: str, who: str, ours: Gradients, truth: Gradients, off: dict[str, float]) -> None:
     for tensor, difference in _differences(ours, truth).items():
-        allowed = max(BOUND, ROUNDING * off[tensor])
+        bound = BOUND_IN_BFLOAT16 if who == "bfloat16" else BOUND
+        allowed = max(bound, ROUNDING * off[tensor])
         if not difference <= allowed:
             expected = f"a relative difference below {allowed:.1e}"
             refuse(f"{name}, {who}: {tensor}", expected, f"{difference:.1e}")
@@ -174,6 +178,8 @@ def passes(
         "readable": _ours(cell, p, x, dy, "readable"),
         "exact": _ours(cell, _doubles(p), x.astype("f8"), dy.astype("f8"), "readable"),
     }
+    if _engine.bfloat16() and cell.multiplies_by_parameters_alone:
+        found["bfloat16"] = _in_bfloat16(found["compiled"])
     if name in BUILT_IN:
         built_in = BUILT_IN[name](cell.inputs, cell.units)
         found["built_in"] = _ours(built_in, p, x, dy, "compiled")
@@ -204,6 +210,14 @@ def _ours(cell: Cell, p: Gradients, x: Array, dy: Array, engine: Any) -> Pass:
             found = cell.backward(p, tape, dy, need_deltas=False)
         assert found.inputs is not None
         return dict(found.parameters) | {"x": found.inputs}
+
+    return both
+
+
+def _in_bfloat16(compiled: Pass) -> Pass:
+    def both() -> Gradients:
+        with products_in_bfloat16():
+            return compiled()
 
     return both
 

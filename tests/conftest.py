@@ -71,6 +71,13 @@ def each_isa(request):
 
 
 @pytest.fixture
+def products():
+    """Skips where the processor has no products in bfloat16."""
+    if not _engine.bfloat16():
+        pytest.skip("this processor has no products in bfloat16")
+
+
+@pytest.fixture
 def torch():
     """The module, where it is installed."""
     return pytest.importorskip("torch", reason="torch is not installed")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
+from derived_cells import CELLS
 from engine_examples import OPTIONS, assert_same_bits, example
 from helpers import relative_error
 from throughtime import _engine
@@ -19,13 +20,6 @@ from training_examples import text, trainer
 # T, B, I, H that no tile, vector, panel or pair divides; several chunks; few rows.
 SHAPES = [(3, 17, 9, 65), (2, 5, 33, 129), (40, 19, 5, 17), (5, 1, 16, 200), (4, 2, 64, 32)]
 ONE_STEP = [(1, 40, 17, 33), (1, 300, 5, 66), (1, 9, 40, 130)]
-
-
-@pytest.fixture
-def products():
-    """Skips where the processor has none."""
-    if not _engine.bfloat16():
-        pytest.skip("this processor has no products in bfloat16")
 
 
 def run(layer, case, engine="compiled"):
@@ -363,12 +357,10 @@ def test_refuses_what_has_no_such_products():
     ):
         character_network(products="float16")
 
-    @tt.cell(W="H I", U="H H", b="H")
-    def elman(x, h, W, U, b):
-        return np.tanh(W @ x + U @ h + b)
-
-    with pytest.raises(TypeError, match=r"layer 0: expected RNN, LSTM, GRU, .* got elman"):
-        in_bfloat16(0, RecurrentLayer(elman(3, 4)))
+    cell = CELLS["mlstm"](3, 4)
+    expected = "layer 0: expected a cell in which a product of matrices is one of a parameter with"
+    with pytest.raises(TypeError, match=expected):
+        in_bfloat16(0, RecurrentLayer(cell))
 
 
 def test_the_engine_refuses_float64(products):

@@ -17,6 +17,8 @@ from derived_cells import CELLS, made, parameters
 from helpers import relative_error
 from throughtime.cells.compiled_derived import Twin
 from throughtime.codegen import Unavailable, cache, compiler, library, tolerances
+from throughtime.network import RecurrentLayer
+from throughtime.network.bfloat16 import RecurrentInBfloat16
 
 FLOAT64, FLOAT32 = 1e-13, 5e-5
 HAND_WRITTEN = ("rnn", "lstm", "gru", "original_gru", "whole_lstm")
@@ -115,9 +117,92 @@ def test_in_float32_it_is_as_close_as_that_allows(name):
     assert max(errors(readable, compiled).values()) <= FLOAT32
 
 
-def network(cell, dtype="float64"):
+@pytest.mark.parametrize("name", sorted({*CELLS, *HAND_WRITTEN} - {"mlstm"}))
+def test_products_in_bfloat16_are_those_of_the_readable_form(name, products):
+    """They differ by the order of sums, and where that moves a number across a rounding."""
+    cell = cell_of(name, 37, 37)
+    p = parameters(cell, dtype="float32")
+    rounding, plain = RecurrentInBfloat16(cell), RecurrentLayer(cell)
+    for steps, batch, lengths, classes in (
+        (1, 12, None, False),
+        (6, 5, [6, 3, 1, 5, 6], False),
+        (6, 5, None, True),
+    ):
+        inputs, state = drawn(cell, steps, batch, "float32", classes)
+        counts = None if lengths is None else np.array(lengths)
+        readable, compiled = layer_both(rounding, p, inputs, state, counts)
+        exact = layer_both(plain, p, inputs, state, counts)[1]
+        assert {type(a) for a in readable.values()} == {np.ndarray}
+        effects = [relative_error(exact[what], truth) for what, truth in readable.items()]
+        assert classes or max(effects) > 1e-4, "something is rounded"
+        for (what, truth), effect in zip(readable.items(), effects, strict=True):
+            gap = relative_error(compiled[what], truth)
+            assert gap <= 5e-6 + effect / (20 if steps == 1 else 2), (what, gap, effect)
+
+
+def layer_both(layer, p, inputs, state, counts):
+    """Forward and backward of a layer, readable and compiled, by name."""
+    found = []
+    for engine in ("readable", "compiled"):
+        rng = np.random.default_rng(3)
+        with tt.engine(engine):
+            y, final, tape = layer.forward(p, inputs, state, counts, None)
+            dy = rng.standard_normal(y.shape).astype(y.dtype)
+            dstate = {n: rng.standard_normal(a.shape).astype(a.dtype) for n, a in final.items()}
+            gradient = {n: np.zeros_like(a) for n, a in p.items()}
+            g = layer.backward(p, tape, dy, dstate, True, True, gradient)
+        own = {"y": y} | {f"d{n}": a for n, a in g.parameters.items()}
+        own |= {f"final {n}": a for n, a in final.items()}
+        own |= {f"dstate {n}": a for n, a in g.state.items()}
+        found.append(own if g.inputs is None else own | {"dx": g.inputs})
+    return found
+
+
+def test_a_network_in_bfloat16_gives_the_same_bits_again_and_runs_without_a_compiler(
+    products, monkeypatch
+):
+    monkeypatch.setattr("throughtime.cells.compiled_derived.WORK_OF_A_THREAD", 1.0)
+    cell = cell_of("layer_norm_lstm", 3, 9)
+    net = network(cell, "float32", products="bfloat16")
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((80, 16, 3)).astype("f")
+    targets = rng.standard_normal((80, 16, 2)).astype("f")
+    before = tt.engine_info()["threads"]
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            tt.set_threads(threads)
+            found.append(net.loss_and_gradient(inputs, targets))
+    finally:
+        tt.set_threads(before)
+    found.append(net.loss_and_gradient(inputs, targets, memory_limit=280_000))
+    for loss, gradient in found[1:]:
+        assert (loss, gradient) == found[0]
+    with tt.engine("readable"):
+        readable = net.loss_and_gradient(inputs[:9], targets[:9])
+    monkeypatch.setenv("THROUGHTIME_COMPILER", "none")
+    assert net.loss_and_gradient(inputs[:9], targets[:9])[0] == pytest.approx(readable[0], rel=1e-6)
+    monkeypatch.undo()
+    plain = network(cell, "float32").loss_and_gradient(inputs, targets)[1]
+    assert 1e-5 < relative_error(found[0][1].flat, plain.flat) < 2e-2
+
+
+def test_a_factor_that_is_too_long_for_bfloat16_is_multiplied_by_the_readable_form(
+    products, monkeypatch
+):
+    monkeypatch.setattr("throughtime.codegen.source.MOST_IN_BFLOAT16", 8)
+    cell = cell_of("mgu", 3, 9)
+    assert "in bfloat16" in cell.twin(np.dtype("f"), bfloat16=True)
+    net = network(cell, "float32", products="bfloat16")
+    inputs, targets = np.ones((4, 2, 3), "f"), np.ones((4, 2, 2), "f")
+    with tt.engine("readable"):
+        readable = net.loss_and_gradient(inputs, targets)
+    assert relative_error(net.loss_and_gradient(inputs, targets)[1].flat, readable[1].flat) < 1e-5
+
+
+def network(cell, dtype="float64", **options):
     layers = [cell, tt.Dense(cell.output_size, 2)]
-    net = tt.Network(layers, loss=tt.MeanSquaredError(), dtype=dtype)
+    net = tt.Network(layers, loss=tt.MeanSquaredError(), dtype=dtype, **options)
     rng = np.random.default_rng(1)
     net.parameters.flat[...] = 0.6 * rng.standard_normal(net.parameters.flat.shape)
     return net

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+import throughtime as tt
 from derived_cells import BUILT_IN, CELLS, made
+from helpers import relative_error
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 import throughtime.torch as ttt  # noqa: E402
@@ -48,6 +50,44 @@ def test_it_is_the_cell_in_numpy_and_batch_first():
     found, state = layer(x)
     assert np.array_equal(found.detach().numpy(), wanted.transpose(1, 0, 2))
     assert torch.equal(state["h"], found[:, -1])
+
+
+def test_under_autocast_products_are_in_bfloat16(products):
+    """A layer between two of torch's, as the network with the same weights computes it."""
+    cell = made(CELLS["coupled_lstm"], 6, 9)
+    torch.manual_seed(0)
+    before, layer, after = torch.nn.Linear(6, 6), ttt.Recurrent(cell, seed=2), torch.nn.Linear(9, 1)
+    x = torch.randn(7, 3, 6)
+    found = {}
+    for enabled in (False, True):
+        layer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            inner = before(x)
+            outputs, state = layer(inner, {n: torch.ones(3, 9) for n in ("h", "c")})
+            loss = after(outputs).float().square().mean()
+        assert {outputs.dtype, state["c"].dtype} == {torch.float32}
+        loss.backward()
+        found[enabled] = layer.U.grad.numpy().copy()
+    assert inner.dtype == torch.bfloat16
+    net = tt.Network([cell], tt.MeanSquaredError(), products="bfloat16")
+    for name, tensor in layer.named_parameters():
+        net.parameters[f"0.{name}"][...] = tensor.detach().numpy()
+    ones = {f"0.{n}": np.ones((3, 9), "f") for n in ("h", "c")}
+    assert np.array_equal(
+        net.forward(inner.detach().float().numpy(), state=ones)[0], outputs.detach().numpy()
+    )
+    assert 1e-3 < relative_error(found[True], found[False]) < 0.1
+
+
+def test_under_autocast_a_cell_without_such_products_stays_in_float32():
+    layer = ttt.Recurrent(made(CELLS["mlstm"]))
+    x = torch.randn(4, 2, layer.cell.inputs)
+    plain = layer(x)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(layer(x)[0], plain)
+        low = layer(x.bfloat16())[0]
+    assert low.dtype == torch.float32
+    assert torch.equal(low, layer(x.bfloat16().float())[0])
 
 
 def test_it_trains_is_saved_and_loaded():

@@ -50,6 +50,7 @@ class Twin:
         kept: the names of what a step keeps.
         states: the names of its states; the first is h.
         dtype: float32 or float64.
+        bfloat16: whether products of matrices are in bfloat16.
 
     Attributes:
         about: with what it was compiled, and where that is.
@@ -68,13 +69,15 @@ class Twin:
         kept: Sequence[str],
         states: Sequence[str],
         dtype: np.dtype[Any],
+        bfloat16: bool = False,
     ) -> None:
         self.derivation, self.program, self.dtype = backward, program, dtype
+        self.bfloat16 = bfloat16
         self.kept, self.states = tuple(kept), tuple(states)
         trace = backward.trace
         self.x = trace.inputs
         try:
-            self.source = source = cell_source(name, backward, program, dtype)
+            self.source = source = cell_source(name, backward, program, dtype, bfloat16)
         except (LookupError, ValueError, RecursionError) as problem:
             why = f"{type(problem).__name__}: {problem}"[:200]
             raise Unavailable(f"its equations have no form in C ({why})") from problem
@@ -83,7 +86,9 @@ class Twin:
         loops, sums = (source.forward, source.backward), (source.parameters, source.everything)
         functions = [*(own.function for own in loops), *(f for own in sums for f in own.functions)]
         try:
-            self.library.tt_panels.restype = ctypes.c_long
+            self.library.tt_packed.restype = ctypes.c_long
+            if bfloat16:
+                self.library.tt_use(*map(ctypes.c_void_p, _engine.bfloat16_functions()))
             self._addresses = {
                 f.name: _address(getattr(self.library, f.name)) for f in functions if f.name
             }
@@ -337,7 +342,7 @@ class Twin:
             for wanted in stage.products:
                 number = wanted.result.number
                 vectors, out = ready[wanted.vector.number], ready.get(number)
-                ready[number] = _product(vectors, factors[number], out)
+                ready[number] = self._product(vectors, factors[number], out)
             given: list[Array | None] = []
             for name in function.arrays:
                 if name in summed:
@@ -361,7 +366,7 @@ class Twin:
                 left = self._side(a, ready, inputs)
                 found[number] = weight_gradient(left, inputs.reshape(-1), self.x.shape[0])
             else:
-                found[number] = _outer_sum(
+                found[number] = self._outer_sum(
                     self._side(a, ready, inputs), self._side(b, ready, inputs)
                 )
         return found
@@ -413,7 +418,7 @@ class Twin:
             x = _rows(self._dense(inputs))
             if own.vector is not self.x:
                 x = x[:, own.vector.start : own.vector.stop]
-            found[name] = _product(x, M).reshape(T, B, len(M))
+            found[name] = self._product(x, M).reshape(T, B, len(M))
         return found
 
     def _dense(self, inputs: Array) -> Array:
@@ -423,10 +428,28 @@ class Twin:
         found: Array = np.eye(self.x.shape[0], dtype=self.dtype)[inputs]
         return found
 
+    def _product(self, x: Array, M: Array, out: Array | None = None) -> Array:
+        """M x for every row x: (rows, n), (m, n) -> (rows, m), by the engine, into `out`."""
+        count, (m, n) = len(x), M.shape
+        if out is None:
+            out = _empty((count, m), x.dtype)
+        if out.size:
+            given = (x.reshape(1, count, n), None, out.reshape(1, count, m))
+            _engine.dense_forward(1, count, M, None, *given, bfloat16=self.bfloat16)
+        return out
+
+    def _outer_sum(self, a: Array, b: Array) -> Array:
+        """Σ a bᵀ over the rows: (rows, m), (rows, n) -> (m, n), by the engine."""
+        count, m, n = len(a), a.shape[1], b.shape[1]
+        found = np.zeros((m, n), a.dtype)
+        given = (b.reshape(1, count, n), None, a.reshape(1, count, m), found, None, None)
+        _engine.dense_backward(1, count, found, *given, bfloat16=self.bfloat16)
+        return found
+
     def _packed(self, M: Array) -> Array:
         """A matrix (k, n), for products from the left, in panels."""
         (k, n), lib = M.shape, self.library
-        panels = np.empty(k * lib.tt_panels(ctypes.c_long(n)), self.dtype)
+        panels = np.empty(lib.tt_packed(ctypes.c_long(k), ctypes.c_long(n)), self.dtype)
         row, column = (ctypes.c_long(stride // M.itemsize) for stride in M.strides)
         lib.tt_pack(ctypes.c_long(k), ctypes.c_long(n), _pointer(M), row, column, _pointer(panels))
         return panels
@@ -450,26 +473,6 @@ def _empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
 def _factor(M: Array, turned: bool) -> Array:
     """The matrix of a product with vectors, in C order."""
     return np.ascontiguousarray(M.T if turned else M)
-
-
-def _product(x: Array, M: Array, out: Array | None = None) -> Array:
-    """M x for every row x: (rows, n), (m, n) -> (rows, m), by the engine, into `out` if given."""
-    count, (m, n) = len(x), M.shape
-    if out is None:
-        out = _empty((count, m), x.dtype)
-    if out.size:
-        given = (x.reshape(1, count, n), None, out.reshape(1, count, m))
-        _engine.dense_forward(1, count, M, None, *given)
-    return out
-
-
-def _outer_sum(a: Array, b: Array) -> Array:
-    """Σ a bᵀ over the rows: (rows, m), (rows, n) -> (m, n), by the engine."""
-    count, m, n = len(a), a.shape[1], b.shape[1]
-    found = np.zeros((m, n), a.dtype)
-    given = (b.reshape(1, count, n), None, a.reshape(1, count, m), found, None, None)
-    _engine.dense_backward(1, count, found, *given)
-    return found
 
 
 def _rows(array: Array) -> Array:

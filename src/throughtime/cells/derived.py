@@ -19,8 +19,8 @@ from throughtime.cells.compiled_derived import Twin
 from throughtime.cells.recurrence import Cell, dtype_of
 from throughtime.cells.step_equations import StepEquations
 from throughtime.cells.tape import Kept, LocalGradients, State, Tape
-from throughtime.codegen import SETTING, Unavailable, say
-from throughtime.engine_settings import use_compiled
+from throughtime.codegen import SETTING, Unavailable, multiplies_by_parameters_alone, say
+from throughtime.engine_settings import in_bfloat16, use_compiled
 from throughtime.equations import (
     BackwardPass,
     EquationError,
@@ -273,10 +273,23 @@ class DerivedCell(Cell):
 
     # --- the compiled twin ---
 
-    def twin(self, dtype: np.dtype[Any]) -> Twin | str:
-        """The compiled twin, or why there is none; compiled when it is first asked for."""
+    @cached_property
+    def multiplies_by_parameters_alone(self) -> bool:
+        """Whether all its products of matrices are of parameters with vectors of a step."""
+        trace, own = self.derivation.trace, self.derivation
+        ends = (*own.deltas.values(), *own.parameters.values())
+        inputs = () if own.inputs is None else (own.inputs,)
+        return multiplies_by_parameters_alone([*trace.after.values(), *ends, *inputs])
+
+    def twin(self, dtype: np.dtype[Any], bfloat16: bool = False) -> Twin | str:
+        """The compiled twin, or why there is none; compiled when it is first asked for.
+
+        Args:
+            dtype: float32 or float64.
+            bfloat16: whether products of matrices are in bfloat16.
+        """
         twins = self.definition.twins
-        key = (self.given, dtype, os.environ.get(SETTING))
+        key = (self.given, dtype, bfloat16, os.environ.get(SETTING))
         if key not in twins:
             try:
                 twins[key] = Twin(
@@ -287,6 +300,7 @@ class DerivedCell(Cell):
                     self.kept_names,
                     tuple(self.state_sizes),
                     dtype,
+                    bfloat16,
                 )
             except Unavailable as problem:
                 twins[key] = str(problem)
@@ -315,7 +329,8 @@ class DerivedCell(Cell):
     def _twin_for(self, dtype: np.dtype[Any]) -> Twin | None:
         if not use_compiled() or dtype not in PRECISIONS:
             return None
-        found = self.twin(dtype)
+        bfloat16 = in_bfloat16() and dtype == np.float32 and self.multiplies_by_parameters_alone
+        found = self.twin(dtype, bfloat16)
         return None if isinstance(found, str) else found
 
     def forward(
@@ -430,7 +445,7 @@ class DerivedCell(Cell):
         shared = self._program.shared
         known = {node.number: p[name] for name, node in self.derivation.trace.parameters.items()}
         dtype = next(iter(p.values())).dtype if p else np.dtype(np.float64)
-        found = {n: np.asarray(array) for n, array in shared(known).items()}
+        found = {n: np.asanyarray(array) for n, array in shared(known).items()}
         # Constant arrays in the step are float64; the run is in the parameters' precision.
         kept = {n: a.astype(dtype) if a.dtype.kind == "f" else a for n, a in found.items()}
         return dict(p) | {f"{SHARED}{number}": array for number, array in kept.items()}
@@ -473,8 +488,8 @@ def _shaped(flat: Array, node: Node) -> Array:
 def _column(value: Array, node: Node, lead: Shape, dtype: np.dtype[Any]) -> Array:
     """A value as (…, n), for every step and sequence."""
     if np.shape(value) != (*lead, *node.shape):
-        value = np.broadcast_to(value, (*lead, *node.shape))
-    return np.asarray(value, dtype).reshape(*lead, _size(node))
+        value = np.broadcast_to(value, (*lead, *node.shape), subok=True)
+    return np.asanyarray(value, dtype).reshape(*lead, _size(node))
 
 
 def _flat(

@@ -9,7 +9,14 @@ from throughtime.codegen.cache import Unavailable
 from throughtime.codegen.compiler import SETTING, library, say
 from throughtime.codegen.loop import Loop
 from throughtime.codegen.places import Function, of_input
-from throughtime.codegen.plan import LoopPlan, Product, Stage, plain, size
+from throughtime.codegen.plan import (
+    LoopPlan,
+    Product,
+    Stage,
+    multiplies_by_parameters_alone,
+    plain,
+    size,
+)
 from throughtime.codegen.source import CellSource, cell_source
 from throughtime.codegen.sums import Sums
 from throughtime.codegen.tolerances import OF_A_FUNCTION, WORK_OF_A_THREAD
@@ -34,6 +41,7 @@ __all__ = [
     "Unavailable",
     "cell_source",
     "library",
+    "multiplies_by_parameters_alone",
     "of_input",
     "plain",
     "say",

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from throughtime.equations import Node
+from throughtime.equations import Node, reachable
 
 # A value of these has loops of its own, and an array.
 WHOLE = {"matmul", "sum", "mean", "max", "softmax", "concatenate", "place"}
@@ -86,6 +86,13 @@ def product_of(node: Node) -> Product | None:
     if len(b.shape) == 2 and not b.batched and len(a.shape) == 1 and a.batched:
         return Product(node, b, a, turned=True)
     return None
+
+
+def multiplies_by_parameters_alone(values: Iterable[Node]) -> bool:
+    """Whether every product of matrices, in what these are computed from, is one over all rows."""
+    products = (node for node in reachable(values) if node.operation == "matmul")
+    vectors = (n for n in products if any(len(x.shape) == 2 for x in n.operands) or not n.batched)
+    return all(product_of(node) for node in vectors)
 
 
 def plan(

@@ -164,8 +164,8 @@ PRODUCTS = """\
 typedef real vector __attribute__((vector_size(VECTOR_BYTES)));
 typedef real loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
-/* How many numbers a packed matrix of n columns takes for each of its rows. */
-long tt_panels(long n) { return (n + PANEL - 1) / PANEL * PANEL; }
+/* How many numbers a packed matrix (k, n) takes. */
+long tt_packed(long k, long n) { return k * ((n + PANEL - 1) / PANEL * PANEL); }
 
 /* A matrix (k, n), given by its strides, in panels of PANEL columns; zeros fill the last one. */
 void tt_pack(long k, long n, const real *m, long row, long column, real *panels) {
@@ -231,11 +231,69 @@ static void tt_multiply(long rows, long k, long n, const real *x, long x_row, co
 }
 """
 
+# Their form is that of native/bfloat16.hpp, whose functions multiply.
+PRODUCTS_IN_BFLOAT16 = """\
+typedef uint32_t pair; /* two numbers that are neighbours along k, the first in the lower half */
+#define PAIR_LANES 16
+#define PAIR_COLUMNS 64
+#define PAIRS_AT_ONCE 8192
 
-def preamble(dtype: np.dtype[np.floating]) -> str:
-    """What stands before a cell's own functions."""
+typedef void along(const float *from, long stride, long rows, long k, pair *to, long to_stride);
+typedef void products(long rows, long n, long pairs, const pair *a, long row, long pair_stride,
+                      const pair *panels, float *c, long c_row, const float *added, long added_row);
+static along *tt_along;
+static products *tt_products;
+void tt_use(along *rounds, products *multiplies) { tt_along = rounds; tt_products = multiplies; }
+
+static long tt_lanes(long n) { return (n + PAIR_LANES - 1) / PAIR_LANES * PAIR_LANES; }
+
+/* How many numbers a packed matrix (k, n) takes. */
+long tt_packed(long k, long n) { return (k + 1) / 2 * tt_lanes(n); }
+
+/* The nearest in bfloat16, of two as near the even one; what is below normal numbers is 0. */
+static inline uint32_t tt_nearest(real x) {
+    const uint32_t bits = tt_bits(x);
+    if (x != x) return bits >> 16 | 0x40;
+    if (!(bits & 0x7f800000)) return (bits & 0x80000000) >> 16;
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
+/* A matrix (k, n), given by its strides, in panels of 64 columns; zeros fill pairs and lanes. */
+void tt_pack(long k, long n, const real *m, long row, long column, real *panels) {
+    pair *to = (pair *)panels;
+    for (long from = 0; from < n; from += PAIR_COLUMNS) {
+        const long left = n - from, wide = left < PAIR_COLUMNS ? left : PAIR_COLUMNS;
+        const long end = from + tt_lanes(wide);
+        for (long i = 0; i < k; i += 2)
+            for (long j = from; j < end; j++) {
+                const real *at = m + i * row + j * column;
+                const uint32_t low = j < n ? tt_nearest(at[0]) : 0;
+                *to++ = low | (j < n && i + 1 < k ? tt_nearest(at[row]) : 0) << 16;
+            }
+    }
+}
+
+/* y = x m for `rows` rows: x (rows, k), m packed (k, n), y (rows, n). */
+static void tt_multiply(long rows, long k, long n, const real *x, long x_row, const real *panels,
+                        real *y, long y_row) {
+    pair rounded[PAIRS_AT_ONCE];
+    const long pairs = (k + 1) / 2, most = PAIRS_AT_ONCE / pairs;
+    for (long row = 0; row < rows; row += most) {
+        const long count = rows - row < most ? rows - row : most;
+        tt_along(x + row * x_row, x_row, count, k, rounded, pairs);
+        tt_products(count, n, pairs, rounded, pairs, 1, (const pair *)panels, y + row * y_row,
+                    y_row, NULL, 0);
+    }
+}
+"""
+MOST_IN_BFLOAT16 = 2 * 8192  # numbers that a factor may have, so that one row of pairs fits
+
+
+def preamble(dtype: np.dtype[np.floating], bfloat16: bool = False) -> str:
+    """What stands before a cell's own functions; with products in bfloat16 if asked for."""
     single = dtype == np.float32
     libm = "#define LIBM(name) name##f\n" if single else "#define LIBM(name) name\n"
     lowest = f"#define SIGMOID_LOWEST {-104 if single else -746}\n"
     bits, rest = MATHEMATICS.split("\n\n", 1)
-    return "\n".join([HEAD + CONSTANTS[str(dtype)] + libm + lowest, bits, SIMPLE, rest, PRODUCTS])
+    products = PRODUCTS_IN_BFLOAT16 if bfloat16 else PRODUCTS
+    return "\n".join([HEAD + CONSTANTS[str(dtype)] + libm + lowest, bits, SIMPLE, rest, products])

@@ -298,13 +298,14 @@ def spread(values: Array, rank: int, shape: Shape) -> Array:
     """An array of a smaller shape, spread out over a larger one."""
     own = np.shape(values)
     lead = own[: len(own) - rank]
-    return np.broadcast_to(lift(values, rank, len(shape)), (*lead, *shape))
+    return np.broadcast_to(lift(values, rank, len(shape)), (*lead, *shape), subok=True)
 
 
 def join(parts: Sequence[Array], rank: int) -> Array:
     """Parts one after the other, along the first axis behind those of time and batch."""
     lead = max((np.shape(part)[: np.ndim(part) - rank] for part in parts), key=len)
-    whole = [np.broadcast_to(p, (*lead, *np.shape(p)[np.ndim(p) - rank :])) for p in parts]
+    shapes = [(*lead, *np.shape(p)[np.ndim(p) - rank :]) for p in parts]
+    whole = [np.broadcast_to(p, shape, subok=True) for p, shape in zip(parts, shapes, strict=True)]
     dtype = next((p.dtype for p in whole if np.shape(p)[: p.ndim - rank] == lead), None)
     return np.concatenate(whole, axis=-rank, dtype=dtype)
 
@@ -334,8 +335,11 @@ def total(values: Array, rank: int) -> Array:
 def outer_total(left: Array, right: Array) -> Array:
     """Σ left rightᵀ over steps and sequences; one of the two may be the same in all of them."""
     lead = np.broadcast_shapes(np.shape(left)[:-1], np.shape(right)[:-1])
-    a, b = (np.broadcast_to(side, (*lead, np.shape(side)[-1])) for side in (left, right))
-    return outer_sum(a, b)
+
+    def whole(side: Array) -> Array:
+        return np.broadcast_to(side, (*lead, np.shape(side)[-1]), subok=True)
+
+    return outer_sum(whole(left), whole(right))
 
 
 def dense(inputs: Array, shape: Shape) -> Array:

@@ -424,6 +424,12 @@ NB_MODULE(_engine, m) {
     m.def("choose_isa", &choose_isa);
     // The products in bfloat16 that the instruction set in use has here; empty for none.
     m.def("bfloat16", [] { return std::string(bfloat16() ? bfloat16()->name : ""); });
+    // Where their functions `along` and `multiply` begin, for code that is compiled later; 0 for none.
+    m.def("bfloat16_functions", [] {
+        const Bfloat16 *own = bfloat16();
+        const auto address = [](auto *function) { return reinterpret_cast<std::uintptr_t>(function); };
+        return own ? nb::make_tuple(address(own->along), address(own->multiply)) : nb::make_tuple(0, 0);
+    });
     m.def("available_isas", [] {
         std::vector<std::string> names;
         for (const Isa *one : available_isas()) names.emplace_back(one->name);

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from throughtime.doors import door
-from throughtime.network.bfloat16 import checked_products
+from throughtime.network.bfloat16 import (
+    RecurrentInBfloat16,
+    checked_products,
+    multiplies_in_bfloat16,
+)
 from throughtime.network.checkpointing import MemoryBudget, byte_count
 from throughtime.network.data import Gradients, NetworkTape, Run, checked_inputs, checked_state
 from throughtime.network.layers import Dense, Dropout, Embedding, Layer, LayerTape, MaskTape
@@ -60,6 +64,7 @@ __all__ = [
     "Network",
     "NetworkTape",
     "PrecisionCost",
+    "RecurrentInBfloat16",
     "RecurrentLayer",
     "RecurrentTape",
     "Reduction",
@@ -77,6 +82,7 @@ __all__ = [
     "describe",
     "differentiate_window",
     "merged_windows",
+    "multiplies_in_bfloat16",
     "network_as_c",
     "one_direction",
     "precision_cost",

@@ -17,8 +17,8 @@ import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array, refuse
-from throughtime.cells import LocalGradients, State, Tape, has_twin
-from throughtime.engine_settings import products_in_bfloat16, use_compiled
+from throughtime.cells import Cell, DerivedCell, LocalGradients, State, Tape, has_twin
+from throughtime.engine_settings import engine, products_in_bfloat16, use_compiled
 from throughtime.network.layers import Dense, Dropout, Embedding, InputTape, Layer, LayerTape
 from throughtime.network.recurrent import RecurrentLayer, RecurrentTape
 
@@ -50,19 +50,32 @@ def in_bfloat16(number: int, layer: Layer) -> Layer:
     Raises:
         TypeError: for a layer that has no such form.
     """
-    if type(layer) is RecurrentLayer and has_twin(layer.cell):
-        return RecurrentInBfloat16(layer.cell)
+    cell = layer.cell if type(layer) is RecurrentLayer else None
+    if cell is not None and multiplies_in_bfloat16(cell):
+        return RecurrentInBfloat16(cell)
     if type(layer) is Dense:
         return DenseInBfloat16(layer.inputs, layer.outputs, layer.bias)
     if isinstance(layer, Embedding | Dropout):
         return layer
     what = layer.cell.title if isinstance(layer, RecurrentLayer) else type(layer).__name__
     expected = "RNN, LSTM, GRU, Dense, Embedding or Dropout, for products in bfloat16"
+    if isinstance(cell, DerivedCell):
+        expected = "a cell in which a product of matrices is one of a parameter with a vector"
     refuse(f"layer {number}", expected, what, FLOAT32, error=TypeError)
+
+
+def multiplies_in_bfloat16(cell: Cell) -> bool:
+    """Whether a cell has a form with products in bfloat16."""
+    derived = isinstance(cell, DerivedCell) and cell.multiplies_by_parameters_alone
+    return derived or has_twin(cell)
 
 
 class _InBfloat16(Layer):
     """What it is mixed in with computes, with products in bfloat16."""
+
+    def _compiled(self) -> bool:
+        """Whether the compiled engine multiplies; otherwise the readable form does."""
+        return use_compiled()
 
     def forward(
         self,
@@ -72,10 +85,11 @@ class _InBfloat16(Layer):
         lengths: Array | None,
         rng: np.random.Generator | None,
     ) -> tuple[Array, State, LayerTape]:
-        if use_compiled():
+        if self._compiled():
             with products_in_bfloat16():
                 return super().forward(p, inputs, state, lengths, rng)  # type: ignore[safe-super]
-        y, final, tape = super().forward(_all(p), inputs, state, lengths, rng)  # type: ignore[safe-super]
+        with engine("readable"):
+            y, final, tape = super().forward(_all(p), inputs, state, lengths, rng)  # type: ignore[safe-super]
         return _plain(y), _all(final, _plain), _tape(tape, _plain)
 
     def backward(
@@ -89,10 +103,11 @@ class _InBfloat16(Layer):
         gradient: Mapping[str, Array],
     ) -> LocalGradients:
         rest = (doutputs, dstate, need_inputs, need_deltas, gradient)
-        if use_compiled():
+        if self._compiled():
             with products_in_bfloat16():
                 return super().backward(p, tape, *rest)  # type: ignore[safe-super]
-        found = super().backward(_all(p), _tape(tape, _round), *rest)  # type: ignore[safe-super]
+        with engine("readable"):
+            found = super().backward(_all(p), _tape(tape, _round), *rest)  # type: ignore[safe-super]
         return LocalGradients(
             _all(found.parameters, _plain),
             None if found.inputs is None else _plain(found.inputs),
@@ -103,12 +118,20 @@ class _InBfloat16(Layer):
     def parameter_gradients(
         self, p: Mapping[str, Array], tape: LayerTape, deltas: Mapping[str, Array]
     ) -> dict[str, Array]:
-        return _all(super().parameter_gradients(p, _tape(tape, _round), _all(deltas)), _plain)
+        rounded = _all(p), _tape(tape, _round), _all(deltas)
+        with engine("readable"):
+            return _all(super().parameter_gradients(*rounded), _plain)
 
 
 @dataclass(frozen=True)
 class RecurrentInBfloat16(_InBfloat16, RecurrentLayer):
     """A recurrent layer whose products are in bfloat16."""
+
+    def _compiled(self) -> bool:
+        cell = self.cell
+        if not isinstance(cell, DerivedCell):
+            return use_compiled()
+        return use_compiled() and not isinstance(cell.twin(np.dtype(np.float32), True), str)
 
 
 @dataclass(frozen=True)

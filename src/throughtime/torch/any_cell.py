@@ -15,7 +15,8 @@ import torch
 
 from throughtime.arrays import generator, refuse
 from throughtime.cells import Cell, State
-from throughtime.network import RecurrentLayer
+from throughtime.network import RecurrentInBfloat16, RecurrentLayer, multiplies_in_bfloat16
+from throughtime.torch.arguments import is_autocast_to_bfloat16
 from throughtime.torch.double_backward import gradients_by_autograd
 from throughtime.torch.execution import is_recording
 from throughtime.torch.reference import steps
@@ -33,7 +34,11 @@ class Recurrent(torch.nn.Module):
         seed: random seed of the initialisation, which is the cell's own.
         dtype: torch.float32 or torch.float64.
 
-    Its parameters have the cell's names; those of a second direction begin with `reverse_`.
+    Its parameters have the cell's names; those of a second direction begin with `reverse_`. Under
+    autocast, inputs and states of a lower precision are taken in that of the parameters, and under
+    autocast to bfloat16 the products of matrices are in bfloat16 where the processor has such
+    products and the cell's are all of a parameter with a vector. Results are in the parameters'
+    precision.
 
     Raises:
         TypeError: for anything else than a cell; for another precision or device than float32 and
@@ -111,10 +116,20 @@ class Recurrent(torch.nn.Module):
             refuse("state", "the parts " + ", ".join(parts), ", ".join(state), error=ValueError)
         before = [] if state is None else [state[part] for part in parts]
         x = inputs.transpose(0, 1) if self.batch_first else inputs
+        if torch.is_autocast_enabled("cpu") and parameters:
+            x, *before = (_as(parameters[0].dtype, tensor) for tensor in (x, *before))
         self._validate(x, [*parameters, *before])
-        found = _CellFunction.apply(self, lengths, x, len(parameters), *parameters, *before)
+        layer = self._layer_for(parameters)
+        found = _CellFunction.apply(layer, lengths, x, len(parameters), *parameters, *before)
         outputs = found[0].transpose(0, 1) if self.batch_first else found[0]
         return outputs, dict(zip(parts, found[1:], strict=True))
+
+    def _layer_for(self, parameters: list[torch.Tensor]) -> RecurrentLayer:
+        """The layer, with products in bfloat16 where autocast asks for them and it has such."""
+        asked = bool(parameters) and is_autocast_to_bfloat16(parameters[0].dtype)
+        if asked and multiplies_in_bfloat16(self.cell):
+            return RecurrentInBfloat16(self.cell)
+        return self.layer
 
     def _validate(self, x: torch.Tensor, others: list[torch.Tensor]) -> None:
         classes = not x.dtype.is_floating_point
@@ -137,19 +152,18 @@ class _CellFunction(torch.autograd.Function):
     @staticmethod
     def forward(
         context: Any,
-        module: Recurrent,
+        layer: RecurrentLayer,
         lengths: torch.Tensor | None,
         x: torch.Tensor,
         count: int,
         *tensors: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        layer = module.layer
         p = _arrays(layer.shapes(), tensors[:count])
         before: State | None = _arrays(layer.state_sizes(), tensors[count:]) or None
         counts = None if lengths is None else lengths.detach().cpu().numpy()
         inputs = np.ascontiguousarray(x.detach().numpy())
         outputs, final, tape = layer.forward(p, inputs, before, counts, None)
-        context.module, context.tape, context.count, context.lengths = module, tape, count, counts
+        context.layer, context.tape, context.count, context.lengths = layer, tape, count, counts
         context.save_for_backward(x, *tensors)
         return _tensor(outputs), *(_tensor(final[part]) for part in layer.state_sizes())
 
@@ -158,7 +172,7 @@ class _CellFunction(torch.autograd.Function):
         x, *tensors = context.saved_tensors  # raises where one was changed in place
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
             return _differentiable(context, x, tensors, d)
-        layer, count = context.module.layer, context.count
+        layer, count = context.layer, context.count
         p = _arrays(layer.shapes(), tensors[:count])
         wanted = context.needs_input_grad[2]
         found = layer.backward(
@@ -180,7 +194,7 @@ def _differentiable(
     context: Any, x: torch.Tensor, tensors: list[torch.Tensor], d: tuple[torch.Tensor, ...]
 ) -> tuple[Any, ...]:
     """The same by autograd, of the cell's equations in torch's own operations."""
-    layer, count = context.module.layer, context.count
+    layer, count = context.layer, context.count
     cell, names, parts = layer.cell, list(layer.shapes()), list(layer.state_sizes())
     lengths = None if context.lengths is None else torch.from_numpy(context.lengths)
 
@@ -215,6 +229,11 @@ def _turned(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
 def _word(name: str) -> str:
     """A parameter's name in a module, in which no dot may stand."""
     return name.replace("1.", "reverse_", 1) if name.startswith("1.") else name
+
+
+def _as(dtype: torch.dtype, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in the parameters' precision, if autocast has brought it into a lower one."""
+    return tensor.to(dtype) if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def _arrays(names: Mapping[str, Any], tensors: Any) -> dict[str, Any]:

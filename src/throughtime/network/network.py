@@ -45,7 +45,8 @@ class Network(LayerStack):
             (B, ·) either way, and parameters the same.
         products: "bfloat16" rounds both factors of every product of matrices to that, and sums in
             float32, which is up to twice as fast where the processor has such products
-            (AVX512_BF16, or BF16 of AArch64). All else stays float32. For RNN, LSTM, GRU and Dense.
+            (AVX512_BF16, or BF16 of AArch64). All else stays float32. For RNN, LSTM, GRU, Dense,
+            and cells of one's own that multiply vectors by parameters alone.
 
     Attributes:
         parameters: writable views by name over one vector; `"0.W"` is W of layer 0, `"0.1.W"`

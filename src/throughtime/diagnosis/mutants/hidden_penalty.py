@@ -12,8 +12,8 @@ from typing import TypeAlias
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.diagnosis.mutants.fits import Fit, sources
 from throughtime.diagnosis.mutants.model import Block, Blocks, Model
-from throughtime.diagnosis.mutants.postprocessing import Fit, sources
 from throughtime.diagnosis.mutants.tested import TestedGradient
 from throughtime.diagnosis.tolerances import (
     HOPELESS_REST,

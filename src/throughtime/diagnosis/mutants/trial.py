@@ -15,6 +15,13 @@ import numpy as np
 
 from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.cells import Deltas, biases, products
+from throughtime.diagnosis.mutants.fits import (
+    Fit,
+    exchanged,
+    fit,
+    fit_all,
+    fit_single_entries,
+)
 from throughtime.diagnosis.mutants.hidden_penalty import only_in_gradient, scale_of_penalty
 from throughtime.diagnosis.mutants.interventions import Interventions, Mutation
 from throughtime.diagnosis.mutants.model import (
@@ -25,14 +32,9 @@ from throughtime.diagnosis.mutants.model import (
     Model,
 )
 from throughtime.diagnosis.mutants.postprocessing import (
-    Fit,
     FoundFault,
     all_scaled,
-    exchanged,
     finishing,
-    fit,
-    fit_all,
-    fit_single_entries,
     is_round,
     tensor_of,
 )

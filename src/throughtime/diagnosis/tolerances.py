@@ -264,6 +264,10 @@ CLIPPED_WITHIN = 1e-6
 HELD_WITHIN = 1e-9
 # Of a block's squared norm: with more than this left, no closer comparison is worth its time.
 HOPELESS_REST = 1e-6
+# What rounding may leave of such a rest, of the squared norms of what it is the difference of,
+# where a sum of two blocks has kept at least so much of their squared norms.
+ROUNDED_PRODUCTS = 1e-10
+LEAST_LEFT = 1e-3
 PARALLEL_BIASES = 1e-7  # how far the cosine of the angle of two parallel biases may be below 1
 LEAST_PENALISED_ENTRIES = 6  # of a matrix that two numbers, a factor and λ, are read off
 MOST_PENALISED = 2  # matrices that are looked at for λ

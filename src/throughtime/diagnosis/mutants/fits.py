@@ -16,7 +16,13 @@ from throughtime.arrays import Array
 from throughtime.diagnosis.mutants.known_factors import known_factors
 from throughtime.diagnosis.mutants.model import Block, Blocks, Model
 from throughtime.diagnosis.mutants.tested import TestedGradient
-from throughtime.diagnosis.tolerances import CLIPPED_WITHIN, KNOWN_SCALE
+from throughtime.diagnosis.tolerances import (
+    CLIPPED_WITHIN,
+    HOPELESS_REST,
+    KNOWN_SCALE,
+    LEAST_LEFT,
+    ROUNDED_PRODUCTS,
+)
 
 
 @dataclass(frozen=True)
@@ -143,39 +149,73 @@ def fit(
                 return Fit(block, False, None, count)
         if g.shape == w.T.shape and seen.equal(block, g, w.T):
             return Fit(block, True, None, 1.0, with_term=True)
+    products = _Products(seen, block, w) if seen.limit is None and g.dtype == float else None
     for source, transposed, p in sources(mutant, block, moved, seen.alike.get(block, ())):
-        turned = w is not None and transposed
-        for times, offset, slope, with_term in _all_terms(p, w, turned):
-            scale = _factor(seen, g - offset, slope)
-            if scale is None or (scale == 0 and source != block):
-                continue
-            if seen.hopeless(block, g - offset, slope, scale):
-                continue
-            if seen.equal(block, g, scale * slope + offset):
-                known = scale if seen.tells(block, slope) else None
-                return Fit(source, transposed, known, times, not offset.any(), with_term)
+        if products is not None:
+            products.meet(p)
+        for with_term in (True, False) if transposed and w is not None else (False,):
+            term = w if w is None or not with_term else w.T
+            for times, joint in TERMS if term is not None else NO_TERM:
+                if products is not None and products.far_off(times, joint, with_term):
+                    continue
+                part = 0.0 if term is None or not times else times * term
+                slope, offset = (p + part, 0.0) if joint else (p, part)
+                scale = _factor(seen, g - offset, slope)
+                if scale is None or (scale == 0 and source != block):
+                    continue
+                if seen.hopeless(block, g - offset, slope, scale):
+                    continue
+                if seen.equal(block, g, scale * slope + offset):
+                    known = scale if seen.tells(block, slope) else None
+                    decay = None if term is None else times
+                    return Fit(source, transposed, known, decay, joint, with_term)
     return None
 
 
-def _all_terms(
-    p: Array, w: Array | None, turned: bool
-) -> Iterator[tuple[float | None, Array, Array, bool]]:
-    """As `_terms`, and where the block is transposed also with the L2 term transposed with it."""
-    if turned and w is not None:
-        yield from ((*term, True) for term in _terms(p, w.T))
-    yield from ((*term, False) for term in _terms(p, w))
+# How often the L2 term counts, and whether it is scaled with the rest.
+TERMS = ((1.0, True), (1.0, False), (0.0, True), (2.0, True), (2.0, False))
+NO_TERM = ((0.0, True),)
 
 
-def _terms(p: Array, w: Array | None) -> Iterator[tuple[float | None, Array, Array]]:
-    """(how often the L2 term counts, the part that is not scaled, the part that is)."""
-    zero = np.zeros_like(p)
-    if w is None:
-        yield None, zero, p
-        return
-    for times in (1.0, 0.0, 2.0):
-        yield times, zero, p + times * w
+class _Products:
+    """The scalar products that say which ways of making a block are far off, without trying them.
+
+    For g = α s + o the rest of the least-squares fit is ‖g − o‖² − ((g − o)·s)² / s·s, and s and o
+    are sums of the mutant's block p and the L2 term w.
+    """
+
+    def __init__(self, seen: TestedGradient, block: Block, w: Array | None) -> None:
+        self.g = seen.blocks[block]
+        self.enough = 2 * self.g.size * seen.far(block) ** 2
+        self.gg = float(np.vdot(self.g, self.g))
+        self.terms = {} if w is None else {False: w} | ({True: w.T} if w.T.shape == w.shape else {})
+        self.of_terms = {
+            k: (float(np.vdot(self.g, v)), float(np.vdot(v, v))) for k, v in self.terms.items()
+        }
+        self.pp = self.pg = 0.0
+        self.pw: dict[bool, float] = {}
+
+    def meet(self, p: Array) -> None:
+        """Takes a block of the mutant."""
+        self.pp, self.pg = float(np.vdot(p, p)), float(np.vdot(p, self.g))
+        self.pw = {k: float(np.vdot(p, v)) for k, v in self.terms.items()}
+
+    def far_off(self, times: float, joint: bool, with_term: bool) -> bool:
+        """Whether no factor brings the block as near as `TestedGradient.hopeless` asks for."""
+        square, ss, gs, of_w = self.gg, self.pp, self.pg, 0.0
         if times:
-            yield times, times * w, p
+            gw, ww = self.of_terms[with_term]
+            of_w, pw = times * times * ww, times * self.pw[with_term]
+            if joint:
+                ss += 2 * pw + of_w
+                gs += times * gw
+            else:
+                square += of_w - 2 * times * gw
+                gs -= pw
+        if not ss > LEAST_LEFT * (self.pp + of_w):  # rounding may be all that is left of s
+            return False
+        rest = square - gs * gs / ss - ROUNDED_PRODUCTS * (self.gg + of_w)
+        return rest > 2 * HOPELESS_REST * square + self.enough
 
 
 def sources(

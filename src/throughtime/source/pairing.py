@@ -75,7 +75,9 @@ def _places(
     if array is not None:
         yield HeldArray(text, path, array, value)
         return
-    if depth > DEEPEST or id(value) in seen or isinstance(value, str | bytes | type):
+    if depth > DEEPEST or id(value) in seen:
+        return
+    if isinstance(value, str | bytes | type | types.ModuleType):
         return
     seen = seen | {id(value)}
     if isinstance(value, Mapping):
@@ -398,6 +400,8 @@ def _ends(parameter: tuple[str, ...], gradient: tuple[str, ...]) -> bool:
     if not parameter or not gradient:
         return False
     shorter = min(len(parameter), len(gradient))
+    if all(word.isdigit() for word in parameter[-shorter:]):
+        return False  # places in lists, which say nothing by themselves
     return parameter[-shorter:] == gradient[-shorter:]
 
 

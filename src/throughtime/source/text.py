@@ -11,6 +11,7 @@ from pathlib import Path
 
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
+from throughtime.source.newer import as_it_is_meant
 from throughtime.source.vintage import as_python_3, has_print_statements
 from throughtime.storage import read_bytes
 
@@ -96,6 +97,7 @@ def _python(path: Path, text: str) -> tuple[str, bool]:
     if "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
         refuse(str(path), "Python text", "characters that are none", error=CheckError)
     try:
+        text = as_it_is_meant(text)
         return as_python_3(text), has_print_statements(text)
     except (RecursionError, MemoryError):  # of the parser
         refuse(str(path), "Python text", "one that is nested too deeply", error=CheckError)

@@ -18,6 +18,7 @@ import numpy as np
 
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
+from throughtime.source.containers import by_structure
 from throughtime.source.finding.slopes import as_array, loss_of, slopes
 from throughtime.source.finding.updates import is_added, is_moved
 from throughtime.source.meanings import LONGEST, STEPS, role
@@ -293,7 +294,10 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
             for name in begun_with:
                 del held_of[name]
         moves = tuple(name for name in moves if name in found)
-    downhill = not right and not update and is_added(bench.files.texts().values(), names)
+    # An update by what is drawn for the upstream gradient says nothing of its sign, while one by
+    # the gradient of a loss does.
+    any_sign = not update or DRAWN in reading.loss
+    downhill = not right and any_sign and is_added(bench.files.texts().values(), names)
     if downhill:
         other = slopes(bench, reading.evaluate, start, names, {n: -g for n, g in given.items()})
         downhill = not all(map(is_data, other[0]))
@@ -499,6 +503,11 @@ def _pairs(
     if not likely:
         likely = list(held)
     found = pairs(likely, [*returned, *named], in_order=False)
+    alike = by_structure(likely, [*returned, *named])
+    if alike.keys() - found.keys():
+        theirs = {g.text for _, g in alike.values()}
+        rest = {n: pair for n, pair in found.items() if pair[1].text not in theirs}
+        found = {**rest, **alike}
     plain = [p for p in returned if np.any(p.value)]
     if len(found) < 2:
         ordered = pairs(likely, plain, in_order=True)

@@ -305,6 +305,11 @@ class ReadingSearch(Models):
         pool.named |= dict(forward.given)
         pool.named |= {_bare(n): t for n, t in elements if n}
         pool.named |= {n: t for n, t in elements if n}
+        bare = [_bare(n) for n, _ in elements if n]
+        for name in {n for f in self.used for n in arguments(f, method=self.method)[0]}:
+            if bare.count(_bare(name)) == 1:  # `outputs` is what is returned as `output_s`
+                same = next(t for n, t in elements if n and _bare(n) == _bare(name))
+                pool.named.setdefault(name, same)
         if whole := returned_name(self.candidate.forward):
             pool.named[whole] = "out"
         pool.named |= self._at_call_sites(elements)
@@ -411,7 +416,32 @@ class ReadingSearch(Models):
         """
         found: dict[str, str] = {}
         for scope in self.slices.scopes():
+            found |= self._kept_at_calls_in(scope)
             found |= self._at_calls_in(scope, elements)
+        return found
+
+    def _kept_at_calls_in(self, scope: Sequence[ast.AST]) -> dict[str, str]:
+        """Arguments of the backward pass that are given what the forward pass has kept.
+
+        As in `self.bptt(errors, self.concat_inputs)`, of what the object holds by now.
+        """
+        found: dict[str, str] = {}
+        if not self.method:
+            return found
+        needed, optional = arguments(self.candidate.backward, method=True)
+        for call in self.slices.calls_of(self.candidate.backward.name, scope):
+            if not ast.unparse(call.func).startswith("self."):
+                continue
+            words = dict(zip([*needed, *optional], call.args, strict=False))
+            words |= {k.arg: k.value for k in call.keywords if k.arg}
+            for name, value in words.items():
+                text = ast.unparse(value)
+                if not isinstance(value, ast.Attribute) or not text.startswith("self."):
+                    continue
+                kept = f"net.{text[5:]}"
+                if self.role(name) != "upstream" and is_filled(value_of(self.bench, kept)):
+                    found[name] = kept
+                    self._sited.add((self.candidate.backward.name, name))
         return found
 
     def _at_calls_in(

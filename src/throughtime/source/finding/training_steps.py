@@ -133,7 +133,8 @@ def kept_gradients(body: Iterable[ast.stmt]) -> list[str]:
                 target = node.targets[0]
                 parts = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
                 names = [part.id for part in parts if isinstance(part, ast.Name)]
-                found |= dict.fromkeys(n for n in names if not LOSS_NAME.search(n) and n != "_")
+                kept = [n for n in names if not LOSS_NAME.search(n)]
+                found |= dict.fromkeys([n for n in kept if n != "_"] or kept)
     return list(found)
 
 

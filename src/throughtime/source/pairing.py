@@ -230,9 +230,11 @@ def same_names(
 
 def is_named_gradient(place: HeldArray) -> bool:
     """Whether some name on the way to an array says that it is a gradient."""
-    gate = place.text.endswith("['g']")  # beside those of 'i', 'f' and 'o'
-    for part in place.path[:-1] if gate else place.path:
+    gate = "['g']" in place.text  # beside those of 'i', 'f' and 'o'
+    for part in place.path:
         word = part.strip("_")
+        if gate and word == "g":
+            continue
         if _is_gate(word):
             continue
         if OF_GRADIENTS.search(word) or SUFFIX.search(word):
@@ -279,6 +281,9 @@ def pairs(
                     take(parameter, number)
                     taken.add(parameter.text)
                     break
+    for parameter, number in _as_one_word(parameters, gradients, keys, taken, used):
+        take(parameter, number)
+        taken.add(parameter.text)
     for parameter, number in _but_first_letter(parameters, gradients, keys, taken, used):
         take(parameter, number)
     for parameter, number in _by_initial(parameters, gradients, keys, taken, used):
@@ -286,6 +291,45 @@ def pairs(
     if in_order and not found:
         found |= by_order(parameters, gradients)
     return found
+
+
+def _as_one_word(
+    parameters: Sequence[HeldArray],
+    gradients: Sequence[HeldArray],
+    keys: Sequence[tuple[str, ...]],
+    taken: set[str],
+    used: set[int],
+) -> list[tuple[HeldArray, int]]:
+    """Further pairs, of ways that are the same in one word: `layers[0].W` and `["layer_0"]["W"]`.
+
+    Those alone that leave no choice.
+    """
+    found: list[tuple[HeldArray, int]] = []
+    first = {id(g.raw): number for number, g in reversed(list(enumerate(gradients)))}
+    for parameter in parameters:
+        own = key(parameter, gradient=False)
+        if parameter.text in taken or len(own) < 2 or own[-1].isdigit():
+            continue
+        word = _one_word(own)
+        found += [
+            (parameter, number)
+            for number, words in enumerate(keys)
+            if number not in used
+            and first[id(gradients[number].raw)] == number  # kept in two dicts, it is one array
+            and len(words) > 1
+            and words[-1] == own[-1]
+            and (word.endswith(_one_word(words)) or _one_word(words).endswith(word))
+            and any(letter.isdigit() for letter in _one_word(words))
+            and same_shape(parameter.value, gradients[number].value)
+        ]
+    ours = [parameter.text for parameter, _ in found]
+    theirs = [number for _, number in found]
+    return [pair for pair in found if ours.count(pair[0].text) == theirs.count(pair[1]) == 1]
+
+
+def _one_word(words: Sequence[str]) -> str:
+    """The names on the way to an array as one word, lists as their elements: `layer0w`."""
+    return re.sub(r"s(?=\d)", "", "".join(words))
 
 
 def _but_first_letter(

@@ -32,6 +32,9 @@ NO_PASS = re.compile(  # in the name of what is no pass
     r"|check|numeric|sample|generate|train|fit|accura|score|encode|hot|optim|learn",
     re.I,
 )
+WHOLE = re.compile(r"^_?(forward|feed_?forward)(_?pass|_?prop(agat\w+)?)?$", re.I)
+"""Names of the whole forward pass, beside which `linear_forward` is a part of it."""
+ABSTRACT = 2.0  # less likely is a class with a pass that others have to fill in
 FEWEST_GRADIENTS = 3  # of weights, that a function works out, to be a backward pass by these alone
 FIRST_WORDS = ("back", "bptt", "bprop", "grad", "lossf", "costf")
 
@@ -248,10 +251,17 @@ def _name(node: ast.expr) -> str:
 def _of_class(
     node: ast.ClassDef, classes: Mapping[str, ast.ClassDef], losses: list[tuple[str, Function]]
 ) -> Iterator[Candidate]:
-    own = {name: f for name, f in methods(node, classes).items() if not _is_abstract(f)}
+    every = methods(node, classes)
+    own = {name: f for name, f in every.items() if not _is_abstract(f)}
+    open_ = any(is_forward(f) or is_backward(f) for n, f in every.items() if n not in own)
     forwards = [f for f in own.values() if is_forward(f)]
     forwards.sort(
-        key=lambda f: (re_cell(f.name), "forward" not in f.name.lower(), f.name.startswith("_"))
+        key=lambda f: (
+            re_cell(f.name),
+            not WHOLE.match(f.name),
+            "forward" not in f.name.lower(),
+            f.name.startswith("_"),
+        )
     )
     # What another runs in its loop is a single step, whatever it is called.
     forwards = [f for f in forwards if not any(_runs_in_loop(other, f) for other in forwards)]
@@ -273,7 +283,7 @@ def _of_class(
             forward,
             backward,
             tuple(inner + losses),
-            _likely(node.name, backward, forward, len(inner)) + 1 - helps,
+            _likely(node.name, backward, forward, len(inner)) + 1 - helps - ABSTRACT * open_,
             node.lineno,
         )
 

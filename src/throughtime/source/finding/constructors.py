@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from throughtime.source.finding.arrays_by_name import arrays_wanted, dictionaries
 from throughtime.source.finding.calls import COUNTS, UNKNOWN, is_size
 from throughtime.source.finding.candidates import arguments, is_backward, is_forward, methods
+from throughtime.source.finding.words import bases_of, keywords_read, words_for
 from throughtime.source.meanings import INPUTS, VALUES, size_kind
 from throughtime.source.slices import Slices
 
@@ -59,15 +60,23 @@ def constructors(
     passed = _passed_on(node, make, classes)
     given = {**passed[1], **given}
     named = [n for n in passed[0] if n not in needed and n not in given]
+    makers = list(bases_of(name, classes))
+    if make.args.kwarg is not None:
+        named += [n for n in keywords_read(makers) if n not in (*needed, *given, *named)]
     small = [*named, *(n for n, default in given.items() if is_size(n, default))]
     small += [n for n, default in given.items() if _datum(n) and _lacks(default)]
     counted = _counted(methods(node, classes).values())
     written = own_literals(slices, name, [*needed, *given])
+    functions = [*makers, *methods(node, classes).values()]
+    statements = slices.statements
     choices: list[list[str]] = []
     for argument in [*needed, *small]:
         values = list(VALUES.get(size_kind(argument), UNKNOWN))
         if argument in small and argument not in named:
             values = values[:1]
+        if own_words := words_for(argument, functions, statements):
+            counted_ = bool(COUNTS.search(argument))
+            values = [*values[:1], *own_words] if counted_ else [*own_words, *values[:1]]
         if argument in needed and SYMBOLS.search(argument) and not COUNTS.search(argument):
             values.append(SOME_SYMBOLS)
         if datum := _datum(argument):

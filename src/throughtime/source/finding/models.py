@@ -43,6 +43,8 @@ PENALTY = re.compile(r"^_?(reg(_\w+)?|l[12](_\w+)?|lambda_?|lam|lmbda|weight_dec
 TRAINING = re.compile(r"^_?(is_?|in_?)?train(ing)?(_?mode)?$", re.I)
 BUILD = re.compile(r"^_?(init|build|connect|set_?up|compile|create|make|alloc|reset)", re.I)
 """Methods that make the arrays of an object whose constructor makes none."""
+ZEROES = re.compile(r"^_?(init\w*|zero|reset|clear|make|create)_?\w*(grad|deriv|delta)\w*$", re.I)
+"""Methods that make the arrays of an object's gradients, or set them to 0."""
 RETURNS = re.compile(r"^_?(return|output|with|keep)_", re.I)  # settings of what a pass gives
 LEFT_OUT = "lambda *given, **_: "  # in the place of what moves the parameters
 RATE = 0.1  # that calls are given
@@ -194,7 +196,7 @@ class Models:
                 if made := self._made_by_method(text):
                     yield f"{text}\n{made}", ("params", "net", *arrays)
                     continue
-                text = self._built(text)
+                text = self._with_gradients(self._built(text))
                 yield f"{text}{self._in_training()}{self._without_penalty()}", ("net", *arrays)
                 if enough >= ENOUGH_MODELS and "lambda p" not in call:
                     return
@@ -268,6 +270,17 @@ class Models:
                 elif self._has_weights():
                     return made
         self.bench.runs(f"{self._start}\n{text}", self.failures)
+        return text
+
+    def _with_gradients(self, text: str) -> str:
+        """With a call of the method that makes the arrays of the gradients, where there is one."""
+        for name, method in self.own.items():
+            if not ZEROES.match(name) or any(arguments(method, method=True)):
+                continue
+            made = f"{text}\nnet.{name}()"
+            if self.bench.runs(f"{self._start}\n{made}", self.failures):
+                return made
+            self.failures.pop()
         return text
 
     def _has_weights(self) -> bool:

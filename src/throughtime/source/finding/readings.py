@@ -61,6 +61,7 @@ class Reading:
         roots: expressions in which parameters and gradients are looked for.
         back_names: names of what the backward pass returns.
         kept: names of variables that hold what a backward pass has returned, besides `back`.
+        kept_names: of these, the names of what they hold, where they hold several things.
         names: names of the parameters, where a function of the file returns them in this order.
         moved: names of what the backward pass returns that are parameters which it has moved.
         anchored: whether loss and gradient belong together by the user's own code.
@@ -87,6 +88,7 @@ class Reading:
     roots: tuple[str, ...]
     back_names: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    kept_names: tuple[tuple[str, tuple[str, ...]], ...] = ()
     names: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
@@ -486,7 +488,8 @@ def _pairs(
         after += _named(back, reading.back_names)
     for root in reading.roots:
         value = bench.space.get(root) if root.isidentifier() else bench.value(root)
-        after += list(places(root, value, tuple(root.split("."))))
+        names = dict(reading.kept_names).get(root, ())
+        after += _named(value, names, root)
     # Kept for each step, or for each sequence; the two numbers differ.
     kept_for = [STEPS, *(np.shape(bench.value(name))[axis] for name, axis in reading.sequences)]
     after += [other for n in kept_for for p in after if (other := summed(p, n)) is not None]
@@ -546,14 +549,14 @@ def _as_gradient(place: HeldArray) -> HeldArray:
     return replace(place, path=(*place.path[:-1], f"d{place.path[-1]}"))
 
 
-def _named(back: object, names: Sequence[str]) -> list[HeldArray]:
+def _named(back: object, names: Sequence[str], root: str = "back") -> list[HeldArray]:
     """The arrays in what a backward pass returned, with the names of its `return`."""
     if isinstance(back, tuple | list) and len(names) == len(back):
         found = []
         for n, (part, name) in enumerate(zip(back, names, strict=True)):
-            found += list(places(f"back[{n}]", part, ("back", name or str(n))))
+            found += list(places(f"{root}[{n}]", part, ("back", name or str(n))))
         return found
-    return list(places("back", back, ("back",)))
+    return list(places(root, back, tuple(root.split("."))))
 
 
 def _redrawing(parameters: Sequence[HeldArray]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
 from throughtime.source.finding.alike import Alike
+from throughtime.source.finding.candidates import arguments, returned
 from throughtime.source.finding.constructors import constructors
 from throughtime.source.finding.forms import Sizes, forms, sizes_of, targets
 from throughtime.source.finding.losses import value_of
@@ -30,7 +31,7 @@ from throughtime.source.finding.training_steps import (
     losses_in,
 )
 from throughtime.source.finding.updates import without_optimisers
-from throughtime.source.meanings import FORWARD, HIDDEN, LONGEST, VALUES, role, size_kind
+from throughtime.source.meanings import BACKWARD, FORWARD, HIDDEN, LONGEST, VALUES, role, size_kind
 from throughtime.source.pairing import is_object, places
 from throughtime.source.slices import COUNTS, Slices, free_names, names_set
 from throughtime.source.squares import NAME as SQUARES
@@ -42,6 +43,7 @@ MOST_TRIES = 150  # runs of a step, after which no other sizes of its data are t
 MOST_OWNERS = 3  # ways to make the object whose method holds a step
 FEWEST_STEPS = 3  # of a user's own data, less than which are no sequence
 AFTER_ITS_OWN = 0.5  # a loss that is not the step's own is tried after those that are
+OF_STATE = re.compile(r"^d_?(next_?|prev_?)?[hcsa](_?(next|prev|0|init|t))?$", re.I)
 LONGEST_DATA = 2000  # steps of a user's own data that are cut to a few; more are not looked at
 
 
@@ -170,7 +172,7 @@ class RegionSearch:
 
     def _needed(self) -> set[str]:
         """The names that the region and the functions it calls read from before."""
-        loads = free_names(self.body)
+        loads = free_names([*ast.parse(self.region.made).body, *self.body])
         called = self.slices.globals_of(n for n in loads if n in self.slices.definitions)
         names = {n for n in loads if self.slices.is_own(n)}
         return names | {n for n in called if self.slices.is_own(n)}
@@ -293,6 +295,7 @@ class RegionSearch:
             tuple(sorted((needed | self.sets) - self._carried())),
             literal=bool(self.region.made) and rate is not None,
             kept=tuple(kept_gradients(self.body)),
+            kept_names=tuple(self._kept_names()),
             rate=0.1 if rate is None else rate,
         )
         try:
@@ -345,13 +348,44 @@ class RegionSearch:
                     found |= names_set(part) & given
         return found
 
+    def _kept_names(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Variables that hold all that a backward pass returns, with the names it has there."""
+        for part in (part for node in self.body for part in ast.walk(node)):
+            if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call):
+                func = part.value.func
+                function = self._functions.get(getattr(func, "attr", getattr(func, "id", "")))
+                target = part.targets[0]
+                if function is not None and isinstance(target, ast.Name):
+                    names = ["" if OF_STATE.match(n) else n for n in returned(function)]
+                    if BACKWARD.match(function.name) and len(names) > 1:
+                        yield target.id, tuple(names)
+
     def _rate(self, needed: set[str]) -> float | None:
         """The learning rate that the statements use."""
         for name in sorted(needed):
             value = self._value(name)
             if size_kind(name) == "rate" and isinstance(value, float) and value > 0:
                 return value
-        return self._inner_rate()
+        return self._rate_given() or self._inner_rate()
+
+    def _rate_given(self) -> float | None:
+        """The learning rate that the statements give to a function or method by its place."""
+        for part in (part for node in self.body for part in ast.walk(node)):
+            if not isinstance(part, ast.Call):
+                continue
+            called = getattr(part.func, "attr", getattr(part.func, "id", ""))
+            function = self._functions.get(called)
+            if function is None:
+                continue
+            method = isinstance(part.func, ast.Attribute)
+            needed, optional = arguments(function, method=method)
+            words = dict(zip([*needed, *optional], part.args, strict=False))
+            words |= {k.arg: k.value for k in part.keywords if k.arg}
+            for name, given in words.items():
+                value = value_of(self.bench, ast.unparse(given)) if size_kind(name) == "rate" else 0
+                if isinstance(value, int | float) and value > 0:
+                    return float(value)
+        return None
 
     def _inner_rate(self) -> float | None:
         """The learning rate of an update in a function or method that the statements call."""

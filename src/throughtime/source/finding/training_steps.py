@@ -126,7 +126,7 @@ def _keeping_gradients(nodes: list[ast.stmt]) -> list[ast.stmt]:
 def kept_gradients(body: Iterable[ast.stmt]) -> list[str]:
     """The names under which statements keep what calls of a backward pass return."""
     found: dict[str, None] = {}
-    for node in body:
+    for node in (n for root in body for n in ast.walk(root)):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             called = getattr(node.value.func, "attr", getattr(node.value.func, "id", ""))
             if BACKWARD.match(called) and not LOSS_NAME.search(called):

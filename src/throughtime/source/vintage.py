@@ -53,18 +53,30 @@ def as_python_3(text: str) -> str:
 
 def has_print_statements(text: str) -> bool:
     """Whether a text is one of Python 2: it parses once its print statements are calls."""
-    return not _parses(text) and _parses(_with_print_calls(text))
+    if _parses(text):
+        return False
+    printed = re.search(r"^\s*print\s+[^\s(=]", text, re.M) is not None
+    return _parses(_with_print_calls(text)) or (printed and _parses(as_python_3(text)))
 
 
 def _with_print_calls(text: str) -> str:
     text = text.expandtabs(8)
-    lines = []
+    lines: list[str] = []
+    waiting = False  # for the end of a print statement of several lines
     for line in text.split("\n"):
+        if waiting:
+            waiting = line.rstrip().endswith("\\")
+            lines.append(line if waiting else f"{line.rstrip()})")
+            continue
         found = PRINT.match(line)
         if found is None:
             lines.append(re.sub(r"^(\s*except\s+[\w.]+)\s*,\s*(\w+)\s*:", r"\1 as \2:", line))
             continue
         words = (found[2] or found[3] or "").rstrip()
+        if words.endswith("\\"):
+            waiting = True
+            lines.append(f"{found[1]}print({words}")
+            continue
         code, mark, comment = words.partition(" #")
         lines.append(f"{found[1]}print({code.rstrip().rstrip(',')}){mark}{comment}")
     return "\n".join(lines)

@@ -27,6 +27,8 @@ def arrays_wanted(function: Function, *, method: bool) -> list[str]:
     needed, _ = arguments(function, method=method)
     weights = [name for name in needed if WEIGHT.match(name) and role(name) != "upstream"]
     biases = [name for name in needed if BIAS.match(name)] if weights else []
+    if "b" in biases and "c" in needed:  # the bias of the states, and that of the outputs
+        biases.append("c")
     return [name for name in needed if name in weights or name in biases]
 
 
@@ -100,8 +102,8 @@ def dictionaries(names: list[str]) -> Iterator[str]:
 
 def _shape(name: str, names: list[str], gates: int, left: bool, bias: str) -> tuple[int, ...]:
     """The shape of one array."""
-    if BIAS.match(name) and not WEIGHT.match(name):
-        size = OUTPUTS if OUTPUT.search(name) else gates * HIDDEN
+    if (BIAS.match(name) or name == "c") and not WEIGHT.match(name):
+        size = OUTPUTS if OUTPUT.search(name) or name == "c" else gates * HIDDEN
         return {"column": (size, 1), "flat": (size,), "row": (1, size)}[bias]
     start, end = _from_to(name, names)
     end = gates * end if end == HIDDEN else end

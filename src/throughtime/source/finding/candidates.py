@@ -237,7 +237,7 @@ def _own(function: Function) -> Iterator[ast.AST]:
 
 
 def _name(node: ast.expr) -> str:
-    if isinstance(node, ast.Call) and node.args and not node.keywords:
+    if isinstance(node, ast.Call) and node.args and {k.arg for k in node.keywords} <= {"dtype"}:
         called = getattr(node.func, "attr", getattr(node.func, "id", ""))
         if called in WRAPPERS:  # np.array(self.outputs)
             return _name(node.args[0])

@@ -78,7 +78,7 @@ def constructors(
             counted_ = bool(COUNTS.search(argument))
             values = [*values[:1], *own_words] if counted_ else [*own_words, *values[:1]]
         if argument in needed and SYMBOLS.search(argument) and not COUNTS.search(argument):
-            values.append(SOME_SYMBOLS)
+            values += [SOME_SYMBOLS, f"np.array({SOME_SYMBOLS})"]
         if datum := _datum(argument):
             values = [datum]
         literal = written.get(argument, "")

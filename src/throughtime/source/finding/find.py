@@ -49,6 +49,10 @@ NOT_CHECKED = (
     "Not checked: {}: the loss depends on them, and no gradient with their names and shapes was "
     'found; tt.check(model, x, y, loss="…", gradient="…") takes any methods of a model.'
 )
+IDLE = (
+    "Not checked: {}: with these data the loss does not depend on them, and their gradients are 0; "
+    "FILE.py:120-184, the lines of a training step with its data, or --with takes others."
+)
 OWN_FAULT = re.compile(  # of code that runs with no data whatever
     r"NameError|UnboundLocalError|AttributeError: '(?!int|float|str|list|dict|tuple|NoneType|numpy"
     r"|function|ndarray)\w+' object has no attribute"
@@ -370,6 +374,8 @@ def found_of(
     notes: list[str] = []
     if left:
         notes.append(NOT_CHECKED.format(", ".join(left)))
+    if idle := [key for key in best.parameters if key not in best.moves]:
+        notes.append(IDLE.format(", ".join(idle)))
     if kept := [key for key in keep if best.gradients[key].startswith("np.sum(")]:
         notes.append(f"Kept apart, and summed here: the gradients of {', '.join(kept)}.")
     recipe, more = _usable(recipe, texts, files, reading.longest)
@@ -404,6 +410,8 @@ def found_of(
     said: tuple[str, ...] = (f"parameters: {names} ({len(keep)} arrays)",)
     if left:
         said += (f"not checked: {', '.join(left)}: no gradient of theirs was found",)
+    if idle:
+        said += (f"not checked: {', '.join(idle)}: the loss does not depend on them here",)
     said += tuple(sorted(reading.said, key=_place))
     others = tuple(other for other in every if other != name)
     return Found(name, recipe, said, tuple(notes), others)

@@ -227,6 +227,7 @@ def scalar(value: Any, names: Sequence[str], text: str) -> str:
         if len(names) == len(value):
             for n, name in enumerate(names):
                 lossy = any(w in name.lower() for w in ("loss", "cost", "err", "energy"))
+                lossy = lossy or name in ("L", "J", "E")
                 if lossy and _few(value[n]):
                     return f"{text}[{n}]"
         for n in (0, len(value) - 1):

@@ -289,7 +289,9 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
     # A state that a run begins with may have a δ on the way, called as its gradient would be;
     # and data are no parameters, though their gradient may be there.
     begun_with = [
-        n for n, (p, _) in found.items() if is_data(n) or (n not in right and is_state(p))
+        n
+        for n, (p, _) in found.items()
+        if is_data(n) or (n not in right and is_state(p) and not _is_bias(n, found))
     ]
     if 0 < len(begun_with) < len(found):
         for held_of in (found, names, gradients, given):
@@ -372,6 +374,12 @@ def _of_others(
                 found[name] = place.text
                 break
     return found
+
+
+def _is_bias(name: str, found: Iterable[str]) -> bool:
+    """Whether a `c` stands beside `b`, as the bias of the outputs does beside that of the states."""
+    way, _, leaf = name.rpartition(".")
+    return leaf == "c" and f"{way}.b".lstrip(".") in set(found)
 
 
 def is_state(place: HeldArray) -> bool:
@@ -507,10 +515,10 @@ def _pairs(
         likely = list(held)
     found = pairs(likely, [*returned, *named], in_order=False)
     alike = by_structure(likely, [*returned, *named])
-    if alike.keys() - found.keys():
-        theirs = {g.text for _, g in alike.values()}
-        rest = {n: pair for n, pair in found.items() if pair[1].text not in theirs}
-        found = {**rest, **alike}
+    theirs = {g.text for _, g in alike.values()}
+    by_name = [n for n, (_, g) in found.items() if g.text in theirs]
+    if len(by_name) < len(alike):
+        found = {n: pair for n, pair in found.items() if n not in by_name} | alike
     plain = [p for p in returned if np.any(p.value)]
     if len(found) < 2:
         ordered = pairs(likely, plain, in_order=True)

@@ -83,11 +83,14 @@ class RegionSearch:
 
     def _best(self) -> Judged | None:
         found = likeliest(self.bench, self._readings())
-        if found is None:
-            # Data that are written out fit no other sizes than the file's own.
+        if found is None or len(found.moves) < len(found.parameters):
+            # Data that are written out fit no other sizes than the file's own; numbers of 8 bits
+            # have nothing but zeros in the first of them, which some parameters then multiply.
             self.slices = Slices(self._tree, self.region.before, in_order=True, as_written=True)
             self.body = list(self.region.body)
-            found = likeliest(self.bench, self._readings())
+            other = likeliest(self.bench, self._readings())
+            more = found is None or (other is not None and len(other.moves) > len(found.moves))
+            found = other if more else found
         if found is None or not found.believed:
             found = self._without_optimisers() or found
         return found

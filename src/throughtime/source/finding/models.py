@@ -72,6 +72,7 @@ class Models:
         self.data: tuple[str, ...] = ()  # arguments of the constructor that are data, x and y
         self.drawn = ""  # statements that draw some of them
         self.single = False  # whether models with one output are made
+        self.narrow = False  # whether these have one input, too
         self.still = False  # whether what moves the parameters is left out
         self._first = bench.tries
         self._order = 0.0
@@ -137,7 +138,8 @@ class Models:
         ours = bool(re.search(r"^params = (list\()?\{", setup, re.M)) or "(lambda p:" in setup
         own = ours and not self.given_setup  # arrays of the sizes that we ask for
         if self.single:
-            return [replace(Sizes(outputs=1), **written)]
+            sizes = Sizes(inputs=1, outputs=1) if self.narrow else Sizes(outputs=1)
+            return [replace(sizes, **written)]
         if own or not self.bench.runs(f"{self._start}\n{setup}", self.failures):
             return [Sizes()]
         shapes = [
@@ -211,6 +213,8 @@ class Models:
         every = constructors(self.slices, name, sizes=written)
         if not self.single:
             return every
+        if self.narrow:
+            written = {"inputs": 1, "outputs": 1, **written}
         single = constructors(self.slices, name, single=True, sizes=written)
         return [call for call in single if call not in every]
 

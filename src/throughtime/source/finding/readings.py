@@ -377,7 +377,7 @@ def _of_others(
 
 
 def _is_bias(name: str, found: Iterable[str]) -> bool:
-    """Whether a `c` stands beside `b`, as the bias of the outputs does beside that of the states."""
+    """Whether a `c` stands beside `b`: the bias of the outputs, beside that of the states."""
     way, _, leaf = name.rpartition(".")
     return leaf == "c" and f"{way}.b".lstrip(".") in set(found)
 

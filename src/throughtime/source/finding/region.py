@@ -16,6 +16,7 @@ from throughtime.source.bench import Bench
 from throughtime.source.finding.alike import Alike
 from throughtime.source.finding.candidates import arguments, returned
 from throughtime.source.finding.constructors import constructors
+from throughtime.source.finding.essentials import essentials
 from throughtime.source.finding.forms import Sizes, forms, sizes_of, targets
 from throughtime.source.finding.losses import value_of
 from throughtime.source.finding.models import IMPORT
@@ -218,8 +219,9 @@ class RegionSearch:
                         self.bench.go_on(kept[-1])
             except CheckError as problem:
                 self.failures.append(str(problem))
-                for name in sorted(names_set(ast.parse(text).body[0])):
-                    if name not in self.bench.space and COUNTS.search(name):
+                for name in sorted(names_set(_node(text))):
+                    counted = COUNTS.search(name) or _is_counted(_node(text))
+                    if name not in self.bench.space and counted:
                         kept.append(_substitute(name))
                         self.bench.go_on(kept[-1])
         return kept
@@ -276,6 +278,17 @@ class RegionSearch:
         self.body = [node for node in self.body if node not in taken]
         return [ast.unparse(node) for node in taken]
 
+    def _fails_as_it_stands(self) -> bool:
+        """Whether the step fails; where that is so, nothing of it is left done."""
+        start = self.bench.state()
+        try:
+            self.bench.go_on(self.text)
+        except CheckError:
+            return True
+        finally:
+            self.bench.run("", start)
+        return False
+
     def _fails(self, node: ast.stmt) -> bool:
         """Whether a statement fails, or gives a stand-in, while nothing is drawn."""
         try:
@@ -288,6 +301,8 @@ class RegionSearch:
         self, drawn: list[str], statements: list[str], needed: set[str]
     ) -> Iterator[Reading]:
         kept = self._run_all(drawn, statements)
+        if not self.region.given and self._fails_as_it_stands():
+            self.body = essentials(self.body)
         rate = self._rate(needed)
         base = Reading(
             "\n".join((self.start, *drawn, *kept)),
@@ -506,6 +521,19 @@ def _definitions(tree: ast.Module) -> ast.Module:
         ],
         [],
     )
+
+
+def _is_counted(node: ast.stmt) -> bool:
+    """Whether a statement sets one name to a size of data: `n = len(x)`, `d = x.shape[1] - 1`."""
+    if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+        return False
+    value = node.value
+    while isinstance(value, ast.BinOp):
+        value = value.left if not isinstance(value.left, ast.Constant) else value.right
+    if isinstance(value, ast.Call):
+        return getattr(value.func, "id", "") == "len"
+    shape = value.value if isinstance(value, ast.Subscript) else value
+    return isinstance(shape, ast.Attribute) and shape.attr in ("shape", "size")
 
 
 def _node(text: str) -> ast.stmt:

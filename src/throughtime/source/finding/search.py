@@ -88,9 +88,13 @@ class ReadingSearch(CallSites):
         """The likeliest reading of a network that is made with one output, as some have to be."""
         if not self.method or self.given_setup:
             return found
-        self.single, self._first = True, self.bench.tries
-        other = likeliest(self.bench, self._readings())
-        self.single = False
+        for self.narrow in (False, True):  # one input, too, as of a series of numbers
+            self.single, self._first = True, self.bench.tries
+            other = likeliest(self.bench, self._readings())
+            self.single = False
+            if other is not None and other.believed:
+                break
+        self.narrow = False
         return other if other is not None and other.believed else found
 
     def _readings(self) -> Iterator[Reading]:

@@ -62,7 +62,7 @@ SIZES: tuple[tuple[str, str], ...] = (
     (r"^z_?size|concat", "both"),
     (r"vocab|char|word|symbol|alphabet|token|dict_?size|^v$|^n_letters", "inputs"),
     (r"^lr|rate|^alpha|^eta|learn|step_?size", "rate"),
-    (r"(^|_)in_|_in$|^inp|input|^in$|^x_?dim|^n_x$|^d$|^i$|^n_?in|feat|emb|^n_i|^dim|^d_|visible|^m$|data_dim",
+    (r"(^|_)in_|_in$|^fan_?in|^inp|input|^in$|^x_?dim|^n_x$|^d$|^i$|^n_?in|feat|emb|^n_i|^dim|^d_|visible|^m$|data_dim",
      "inputs"),
     (r"seed|random_state|rng", "seed"),
     (r"scale|sigma|^std|_std|_sd$|variance", "scale"),

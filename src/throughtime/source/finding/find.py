@@ -19,6 +19,7 @@ from throughtime.source.bench import Bench
 from throughtime.source.child import tell
 from throughtime.source.finding.candidates import Candidate, candidates, is_single
 from throughtime.source.finding.forms import Sizes, forms
+from throughtime.source.finding.made import MOST_MADE, MOST_TRIES_IN_ALL, as_it_is_made
 from throughtime.source.finding.models import IMPORT, LEFT_OUT
 from throughtime.source.finding.readings import AT_REST, Judged
 from throughtime.source.finding.region import RegionSearch
@@ -67,7 +68,6 @@ EXAMPLE = (
 )  # of a network that is called otherwise
 MOST_SUGGESTED = 1_500  # runs of the user's code for a line that works
 MOST_STEPS = 3  # of a file, looked at for the loss of what is found already
-MOST_TRIES_IN_ALL = 7_500  # runs of the user's code, after which no other candidate is tried
 MOST_CANDIDATES = 6  # that are tried where no name is given
 
 
@@ -160,6 +160,13 @@ def find(
             return _with_own_loss(found, best, path, tree, texts, candidate)
         else:
             doubtful.append((candidate, best))
+    if not setup and not cells:
+        for candidate in chosen[:MOST_MADE]:
+            made = as_it_is_made(path, tree, slices, candidate, bench)
+            if made is not None:
+                left = unchecked(bench, made)
+                names = [c.name for c in every]
+                return found_of(path, candidate.name, made, names, texts=texts, left=left)
     unread: CheckError | None = None
     if not setup:
         steps = _steps_of(tree, name)

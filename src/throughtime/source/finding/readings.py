@@ -45,6 +45,7 @@ ROUNDINGS = 100  # by which such a sum may differ: more than SUMMED in float32 a
 DATA = re.compile(  # names of no parameters
     r"^([xy]s?|(input|target|label)s?|[xy]_?(data|train|batch|seq)|(train_?)?data(_[xy])?)$"
 )
+FEWEST_RIGHT = 2  # tensors, for the sign of an update by a drawn gradient to be believed
 REDRAWN = 0.5  # rms of parameters that are drawn anew: what matters and does not saturate a cell
 
 
@@ -304,7 +305,8 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
     downhill = not right and any_sign and is_added(bench.files.texts().values(), names)
     if downhill:
         other = slopes(bench, reading.evaluate, start, names, {n: -g for n, g in given.items()})
-        downhill = not all(map(is_data, other[0]))
+        several = len(other[0]) >= FEWEST_RIGHT or not update  # a sign and a rate are two guesses
+        downhill = several and not all(map(is_data, other[0]))
     if downhill:
         right, moves, factor, inert = other
         gradients = {name: f"-np.asarray({text})" for name, text in gradients.items()}

@@ -139,7 +139,9 @@ def test_a_text_that_is_no_python_stays_as_it_is():
 
 
 def test_a_first_line_that_is_indented_by_a_slip(write):
-    assert verdict(find(write(" " + PLAIN_NET.lstrip()))) == "agree"
+    path = write(" " + PLAIN_NET.lstrip())
+    assert read_source(path).text.startswith("import numpy")
+    assert verdict(find(path)) == "agree"
 
 
 # Python 2: a print statement over two lines; arrays are given to the constructor, `c` beside `b`.
@@ -185,5 +187,6 @@ class Net:
 def test_arrays_that_a_constructor_is_given_in_python_2(write, mistaken):
     text = OLD.replace('grads["c"] += over', 'grads["c"] += np.sum(over)')
     found = find(write(text if mistaken else OLD))
+    assert "loss: out[2] of forward_pass" in str(found)
     assert len(found.recipe.parameters) == 5  # with `c`, which is no state
     assert wrong(found) == ({"c"} if mistaken else set())

@@ -70,6 +70,16 @@ def test_places_in_lists_say_nothing_by_themselves():
     assert len(by_structure(held, [*places("grads", params)])) == 3
 
 
+def test_layers_of_one_shape_are_told_apart_by_their_numbers():
+    held = [*places("net.layers", [{"W": np.ones((2, 2))}, {"W": np.ones((2, 2))}], ("layers",))]
+    held += places("net.V", np.ones((2, 2)), ("net", "V"))
+    theirs = {"layer_1": {"W": np.ones((2, 2))}, "layer_0": {"W": np.ones((2, 2))}}
+    kept = [*places("grads", {**theirs, "V": np.ones((2, 2))}, ("grads",))]
+    found = {place.text: gradient.text for place, gradient in pairs(held, kept).values()}
+    assert found["net.layers[0]['W']"] == "grads['layer_0']['W']"
+    assert found["net.layers[1]['W']"] == "grads['layer_1']['W']"
+
+
 def test_the_gate_g_is_no_gradient_wherever_it_stands():
     gate = next(places("net.params", {"g": (np.ones(2),)}, ("net", "params")))
     gradient = next(places("net.grads", {"g": (np.ones(2),)}, ("net", "grads")))
@@ -137,6 +147,11 @@ def test_a_sign_is_not_believed_for_a_single_tensor(write):
         find(write(text))
 
 
+CONSTANT = """NAMES = ["i", "g"]
+
+class Base:
+    names = property(lambda self: NAMES)
+"""
 # A constructor of keywords, tables of functions, and a method that makes the gradients' arrays.
 KEYWORDS = """
 import numpy as np
@@ -183,6 +198,17 @@ def test_a_constructor_of_keywords_and_tables(write):
     assert found.name == "Recurrent"
     assert not any("Tried before" in note for note in found.notes)
     assert "initialize_gradients()" in found.recipe.setup
+    assert len(found.recipe.parameters) == 4
+    assert verdict(found) == "agree"
+
+
+def test_a_line_is_given_the_constants_that_its_class_reads(write):
+    line = (
+        "net = Recurrent(kind='tanh', n_in=3, n_hidden=4); net.initialize_gradients(); "
+        "x = np.random.randn(6, 3, 1); y = np.random.randn(6, 4, 1); out = net.forward(x); "
+        "loss = 0.5 * np.sum((out - y) ** 2); net.backward(out - y)"
+    )
+    found = find(write(KEYWORDS.replace("class Base:", CONSTANT)), setup=line)
     assert len(found.recipe.parameters) == 4
     assert verdict(found) == "agree"
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -22,6 +23,21 @@ Place = tuple[int, tuple[tuple[int, int], ...]]
 
 
 @dataclass(frozen=True, eq=False)
+class CallSite:
+    """Where a function of the user's was called from.
+
+    Attributes:
+        path: of the file.
+        line: that the call stands on.
+        frame: the variables there, then.
+    """
+
+    path: Path
+    line: int
+    frame: tuple[dict[str, Any], dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
 class Event:
     """One value at one probe.
 
@@ -32,6 +48,7 @@ class Event:
         value: a copy of the value as it was then.
         owner: the value itself, which may have changed since.
         frame: the variables then; None unless they were asked for.
+        call: where its function was called, if frames were asked for and the user's code did it.
     """
 
     sequence: int
@@ -40,6 +57,7 @@ class Event:
     value: Array
     owner: Any
     frame: tuple[dict[str, Any], dict[str, Any]] | None = None
+    call: CallSite | None = None
 
 
 @dataclass
@@ -170,15 +188,16 @@ class Instrumented:
         elif not isinstance(value, float | np.floating):
             return
         frame = sys._getframe(3)
-        kept = None
+        kept = call = None
         if self._count in run.frames:
-            memo: dict[int, Any] = {}
-            locals_then = {key: copied(each, memo) for key, each in frame.f_locals.items()}
-            kept = (frame.f_globals, locals_then)
+            kept, outer = _variables(frame), frame.f_back
+            if outer is not None and outer.f_code.co_filename in self._files:
+                path = Path(outer.f_code.co_filename)
+                call = CallSite(path, outer.f_lineno, _variables(outer))
         then = np.array(value, dtype=np.float64)
         place = (number, self._reached(frame))
         site = self.probes.sites[number]
-        self._events.append(Event(self._count, place, site, then, value, kept))
+        self._events.append(Event(self._count, place, site, then, value, kept, call))
 
     def _reached(self, frame: FrameType) -> tuple[tuple[int, int], ...]:
         """The calls of the user's functions by which a frame was reached."""
@@ -188,6 +207,12 @@ class Instrumented:
             calls.append((id(outer.f_code), outer.f_lasti))
             outer = outer.f_back
         return tuple(calls)
+
+
+def _variables(frame: FrameType) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The global variables of a frame, and a copy of its own."""
+    memo: dict[int, Any] = {}
+    return frame.f_globals, {key: copied(each, memo) for key, each in frame.f_locals.items()}
 
 
 def total(loss: Any) -> float:

@@ -150,9 +150,9 @@ class Program:
         """A context in which several evaluations cost less: what each enters is entered once."""
         return self._files.entered()
 
-    def namespace(self, path: Path) -> dict[str, Any] | None:
-        """What one of the user's files defines; None where it is not one of them."""
-        return self._files.namespace(path)
+    def namespaces(self, path: Path) -> list[dict[str, Any]]:
+        """What one of the user's files defines, for each module that it was run as."""
+        return self._files.namespaces(path)
 
     def probed(
         self,

@@ -157,10 +157,13 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         files = [getattr(module, "__file__", None) for module in self._modules.values()]
         return {Path(file): self._text(Path(file)) for file in files if file}
 
-    def namespace(self, path: Path) -> dict[str, Any] | None:
-        """The names of the module that a file was run as; None where there is none."""
-        files = {getattr(module, "__file__", None): module for module in self._modules.values()}
-        return vars(files[str(path)]) if str(path) in files else None
+    def namespaces(self, path: Path) -> list[dict[str, Any]]:
+        """The names of each module that a file was run as.
+
+        The user's file may be two: what it imports of its own package may import it once more.
+        """
+        modules = self._modules.values()
+        return [vars(m) for m in modules if getattr(m, "__file__", None) == str(path)]
 
     def _spaces(self) -> list[types.ModuleType | type]:
         """The user's modules, and the classes that they define."""

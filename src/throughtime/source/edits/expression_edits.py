@@ -146,6 +146,27 @@ def _of_node(node: ast.expr, parent: ast.AST | None, scope: Scope) -> Iterator[N
     elif isinstance(node, ast.IfExp):
         yield NodeChange(node, scope.text(node.body), "condition removed", 1.2)
         yield NodeChange(node, scope.text(node.orelse), "condition removed", 1.3)
+        yield from _other_neighbour(node, scope)
+
+
+def _other_neighbour(node: ast.IfExp, scope: Scope) -> Iterator[NodeChange]:
+    """The item before, where there is one, for the item after where there is one; and back."""
+    for part in ast.walk(node.body):
+        index = part.slice if isinstance(part, ast.Subscript) else None
+        if not isinstance(part, ast.Subscript) or not isinstance(index, ast.BinOp):
+            continue
+        one = isinstance(index.right, ast.Constant) and index.right.value == 1
+        if not one or not isinstance(index.left, ast.Name):
+            continue
+        step, base, body = index.left.id, scope.file.of_node(part.value), node.body
+        after = isinstance(index.op, ast.Add)
+        other = f"{step}-1" if after else f"{step}+1"
+        test = f"{step} > 0" if after else f"{step} < len({base}) - 1"
+        begin, text = scope.file.start(body), scope.file.of_node(body).encode()
+        first, last = scope.file.start(index) - begin, scope.file.end(index) - begin
+        moved = text[:first].decode() + other + text[last:].decode()
+        new = f"{moved} if {test} else {scope.file.of_node(node.orelse)}"
+        yield NodeChange(node, new, "the other neighbour", 0.9, f"neighbour {base}")
 
 
 def _inside_atom(node: ast.expr, parent: ast.AST | None) -> bool:
@@ -470,9 +491,11 @@ def _of_whole(whole: ast.expr, scope: Scope) -> Iterator[NodeChange]:
         yield NodeChange(whole, f"{text} / {product}", "a factor", 1.5, f"over {product}")
     variable, last = scope.loop
     if variable and last:
+        given = not re.search(rf"\b{re.escape(variable)}\b", text)  # the same at every step
         for step in ("0", last):
             new = f"{text} * ({variable} == {step})"
-            yield NodeChange(whole, new, "at one step only", 1.6, f"only {step}")
+            cost = 0.95 if given and step == last else 1.6
+            yield NodeChange(whole, new, "at one step only", cost, f"only {step}")
         yield NodeChange(whole, f"{text} * ({variable} > 0)", "not at the first step", 1.7, "first")
     plain = scope.file.of_node(whole)
     result = None if scope.result is None else Value("numbers", scope.result)

@@ -25,7 +25,7 @@ from throughtime.source.edits.edit import (
 )
 from throughtime.source.edits.executed import Value, is_atom
 from throughtime.source.edits.expression_edits import Scope, changes, softmax_slopes
-from throughtime.source.edits.missing_sums import missing_sums
+from throughtime.source.edits.missing_sums import GRADIENT, leaf, missing_sums
 from throughtime.source.edits.sibling_edits import sibling_edits
 from throughtime.source.tolerances import (
     NAMES_OF_A_SIZE,
@@ -298,6 +298,9 @@ def _of_statement(
             other = "-" if isinstance(node.op, ast.Add) else "+"
             yield edit([Splice(sign, sign + 1, "")], "not added up", 1.0, "overwrite")
             yield edit([Splice(sign, sign + 1, other)], "sign", 1.2, "other sign")
+            for name, cost in _other_sums(node, scope):
+                at_target = Splice(file.start(node.target), file.end(node.target), name)
+                yield edit([at_target], "another sum", cost, "another sum")
         else:
             yield edit([Splice(sign, sign + 1, "")], "only assigned", 1.2)
     target = getattr(node, "target", None) or (getattr(node, "targets", None) or [None])[0]
@@ -326,6 +329,19 @@ def _of_statement(
             yield edit(splices, "before the loop", 1.3, f"outside {statement.loop.lineno}")
     if isinstance(node, ast.For):
         yield from _ranges(node, file, edit)
+
+
+def _other_sums(node: ast.AugAssign, scope: Scope) -> Iterator[tuple[str, float]]:
+    """Gradients of its shape that nothing is added to, for what a statement adds to."""
+    text = scope.file.of_node(node.target)
+    own = scope.values.get(text)
+    if own is None or own.kind != "numbers" or not own.shape:
+        return
+    for other, value in scope.values.items():
+        same = value.kind == "numbers" and value.shape == own.shape and other != text
+        if same and value.empty and GRADIENT.search(leaf(other)):
+            alike = SequenceMatcher(None, leaf(text), leaf(other)).ratio()
+            yield other, 0.8 + 0.4 * (1 - alike)
 
 
 def _kind(node: ast.stmt) -> str:

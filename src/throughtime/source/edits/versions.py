@@ -104,11 +104,24 @@ def compiled(replaced: Replaced) -> types.CodeType:
     return code
 
 
-def function_of(program: Program, replaced: Replaced) -> types.FunctionType | None:
-    """The function in a loaded program; None where there is none, or something wraps it."""
-    space: Any = program.namespace(replaced.path)
+def functions_of(program: Program, replaced: Replaced) -> list[types.FunctionType]:
+    """The function in a loaded program, in each module that its file was run as.
+
+    Empty where one of them has none, or where something wraps it.
+    """
+    found: list[types.FunctionType] = []
+    for space in program.namespaces(replaced.path):
+        function = _function_of(space, replaced.names)
+        if function is None:
+            return []
+        if not any(function is other for other in found):
+            found.append(function)
+    return found
+
+
+def _function_of(space: Any, names: Sequence[str]) -> types.FunctionType | None:
     found: Any = None
-    for name in replaced.names:
+    for name in names:
         if space is None or name not in space:
             return None
         found = space[name]
@@ -126,13 +139,14 @@ def put_in(program: Program, version: Sequence[Replaced]) -> Iterator[bool]:
     before: list[tuple[types.FunctionType, types.CodeType]] = []
     try:
         for replaced in version:
-            function = function_of(program, replaced)
-            code = compiled(replaced)
-            if function is None or len(code.co_freevars) != len(function.__code__.co_freevars):
+            functions, code = functions_of(program, replaced), compiled(replaced)
+            free = len(code.co_freevars)
+            if not functions or any(len(f.__code__.co_freevars) != free for f in functions):
                 yield False
                 return
-            before.append((function, function.__code__))
-            function.__code__ = code
+            for function in functions:
+                before.append((function, function.__code__))
+                function.__code__ = code
         yield True
     finally:
         for function, code in before:

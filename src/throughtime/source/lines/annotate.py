@@ -17,6 +17,7 @@ from throughtime.derivatives import derivative
 from throughtime.gradcheck import CheckError, Report, listed
 from throughtime.source.edits.unclipped import without_clips
 from throughtime.source.events import Event, Instrumented, Place
+from throughtime.source.lines.call_changes import changes_at_call
 from throughtime.source.lines.first_wrong import WrongValues, WrongValueSearch
 from throughtime.source.lines.line_changes import changes_of, is_right_then
 from throughtime.source.lines.line_finding import LineFinding, Status
@@ -197,7 +198,8 @@ class _Findings:
             found = [self._of_fault(fault, n) for n, fault in enumerate(self.faults, start=1)]
             for number, fault in enumerate(self.faults):
                 if found[number].edit is None:
-                    found += self._in_series(fault, found[number])
+                    at_call = changes_at_call(self.search, self.faults, fault, found[number])
+                    found += at_call or self._in_series(fault, found[number])
             return found
 
     def _in_series(self, fault: WrongValues, finding: LineFinding) -> list[LineFinding]:

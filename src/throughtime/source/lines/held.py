@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.source.tolerances import MOST_ENTRIES
 
 Variables = tuple[Mapping[str, Any], Mapping[str, Any]]  # global and local ones
 
@@ -68,8 +69,9 @@ def _within(name: str, value: Any, numbers: Sequence[str], depth: int) -> Iterat
             for number in numbers:
                 yield from _items(name, number)
     elif isinstance(value, list | tuple):
-        for number in numbers if len(value) > 1 else ():
+        for number in numbers if len(value) > 1 or _is_record(value) else ():
             yield from _items(name, number)
+            yield from _within_records(name, number, value)
     elif isinstance(value, dict):
         if value and all(isinstance(key, str) for key in value):
             for key, inner in value.items():
@@ -78,9 +80,27 @@ def _within(name: str, value: Any, numbers: Sequence[str], depth: int) -> Iterat
         elif value and all(isinstance(key, int) for key in value):
             for number in numbers:
                 yield from _items(name, number)
+                yield from _within_records(name, number, list(value.values()))
     elif hasattr(value, "__dict__") and depth < 1:
         for key, inner in vars(value).items():
             yield from _within(f"{name}.{key}", inner, numbers, depth + 1)
+
+
+def _is_record(value: Sequence[Any]) -> bool:
+    """Whether the items are what a step keeps: tuples, lists or dicts of arrays."""
+    return bool(value) and isinstance(value[-1], tuple | list | dict)
+
+
+def _within_records(name: str, number: str, value: Sequence[Any]) -> Iterator[str]:
+    """The parts of what is kept at this step, and of what was at the one before or after."""
+    if not _is_record(value):
+        return
+    record = value[-1]
+    keys = list(record) if isinstance(record, dict) else range(len(record))
+    for key in [k for k in keys if isinstance(k, str | int)][:MOST_ENTRIES]:
+        if isinstance(record[key], np.ndarray):
+            for step in (number, f"{number} - 1", f"{number} + 1"):
+                yield f"{name}[{step}][{key!r}]"
 
 
 def _items(name: str, number: str) -> Iterator[str]:

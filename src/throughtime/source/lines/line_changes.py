@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from throughtime.arrays import Array
-from throughtime.source.events import Event, Place
+from throughtime.source.events import CallSite, Event, Place
 from throughtime.source.lines.first_wrong import WrongValues, WrongValueSearch
 from throughtime.source.lines.held import Variables
 from throughtime.source.lines.hypotheses import Hypothesis
@@ -26,7 +26,7 @@ Change = tuple[str, str]  # an expression or a statement, and what would be righ
 
 
 @dataclass(frozen=True)
-class _Steps:
+class Steps:
     """What there is each time that a line runs, with the other faults mended.
 
     Attributes:
@@ -34,12 +34,14 @@ class _Steps:
         before: the values as they are.
         wanted: what they should be, laid out as they are.
         fits: whether a value is what it should be.
+        calls: where its function was called; None where that is not the user's code.
     """
 
     frames: list[Variables]
     before: list[Array]
     wanted: list[Array]
     fits: list[Callable[[Any], bool]]
+    calls: list[CallSite | None] = field(default_factory=list)
 
 
 def changes_of(
@@ -64,14 +66,14 @@ def changes_of(
         return [(ast.unparse(statement), "")], ""
     if site.kind == "store" and site.text == site.target:
         return [], ""
-    steps = _steps(search, faults, fault)
+    steps = steps_of(search, faults, fault)
     if steps is None:
         return [], ""
     own = isinstance(statement, ast.AugAssign) and site.kind == "changed"
     if site.kind in ("store", "added", "return", "argument"):
         return _of_expression(search, site, statement, site.text, steps, simple)
     if own and isinstance(statement, ast.AugAssign):
-        inner = _inner_of(statement, steps)
+        inner = inner_of(statement, steps)
         if inner is not None:
             text = ast.unparse(statement.value)
             return _of_expression(search, site, statement, text, inner, simple)
@@ -86,9 +88,9 @@ def is_right_then(
     """Whether a line's values are right as it is once the true ones of others are put in."""
     site = search.code.probes.sites[fault.hypothesis.place[0]]
     statement, _ = search.code.probes.statements[site.statement]
-    steps = _steps(search, faults, fault)
+    steps = steps_of(search, faults, fault)
     if steps is not None and isinstance(statement, ast.AugAssign) and site.kind == "changed":
-        steps = _inner_of(statement, steps)
+        steps = inner_of(statement, steps)
         return steps is not None and _all_fit(
             WhatFits(steps.frames, [], "@"), ast.unparse(statement.value), steps
         )
@@ -97,9 +99,9 @@ def is_right_then(
     return _all_fit(WhatFits(steps.frames, [], "@"), site.text, steps)
 
 
-def _steps(
+def steps_of(
     search: WrongValueSearch, faults: Sequence[WrongValues], fault: WrongValues
-) -> _Steps | None:
+) -> Steps | None:
     """The variables each time that a line runs, with true values put in everywhere.
 
     Of an augmented assignment they are those before it.
@@ -120,12 +122,13 @@ def _steps(
         search.values_of_all(faults), frozenset(seen.values())
     )
     by_sequence = {event.sequence: event for event in recorded if event.frame is not None}
-    found = _Steps([], [], [], [])
+    found = Steps([], [], [], [])
     for sequence, truth in truths.items():
         looked = by_sequence.get(seen[sequence])
         if looked is None or looked.frame is None:
             return None
         found.frames.append(looked.frame)
+        found.calls.append(looked.call)
         found.before.append(values[sequence])
         found.wanted.append(laid[sequence])
         found.fits.append(_fit(search, truth, hypothesis, values[sequence].shape))
@@ -152,14 +155,14 @@ def _fit(
     return fits
 
 
-def _inner_of(statement: ast.AugAssign, steps: _Steps) -> _Steps | None:
+def inner_of(statement: ast.AugAssign, steps: Steps) -> Steps | None:
     """What the right side of `x += …` or `x *= …` should be, where x is known before it."""
     what = WhatFits(steps.frames, [], "@")
     right = what.arrays(ast.unparse(statement.value))
     at_first = what.arrays(ast.unparse(statement.target))
     if right is None or at_first is None:
         return None
-    found = _Steps(steps.frames, list(right), [], [])
+    found = Steps(steps.frames, list(right), [], [], steps.calls)
     for x, wanted, fits in zip(at_first, steps.wanted, steps.fits, strict=True):
         with np.errstate(all="ignore"):
             needed = _between(statement.op, x, wanted)
@@ -207,10 +210,10 @@ def _of_expression(
     site: ProbeSite,
     statement: ast.stmt,
     text: str,
-    steps: _Steps,
+    steps: Steps,
     simple: bool,
 ) -> tuple[list[Change], str]:
-    others = _others(search, site)
+    others = others_of(search, site)
     locals_ = steps.frames[0][1]
     arrays = [
         name
@@ -222,7 +225,7 @@ def _of_expression(
         found.append(noticed)
     sums = _sums(search, site)
     carried = _carried(search, site) - sums
-    what = WhatFits(steps.frames, others, _style(statement, search), _numpy(text), sums, carried)
+    what = WhatFits(steps.frames, others, style_of(statement, search), _numpy(text), sums, carried)
     changes: list[Change] = [(text, new) for _, new in found]
     if site.kind == "store" and (added := _added_up(what, site, text, steps)):
         return [added], "equals it with += for =" if added[1] else "right without this line"
@@ -232,6 +235,10 @@ def _of_expression(
             if _all_fit(what, new, steps):
                 found.append((f"with the factor {factor.strip()}", new))
     found += [(f.words, f.text) for f in what.expressions(text, steps.wanted, steps.fits, simple)]
+    if not found:
+        for factor in what.slopes_of_sums(text, steps.wanted):
+            if _all_fit(what, new := _times(text, factor), steps):
+                found.append((f"with the factor {factor.strip()}", new))
     if not found:
         found += _softmax(what, text, steps)
     if not found:
@@ -243,7 +250,7 @@ def _of_expression(
     return changes, f"equals it {found[0][0]}" if found else ""
 
 
-def _wrapped_names(search: WrongValueSearch, site: ProbeSite, steps: _Steps) -> set[str]:
+def _wrapped_names(search: WrongValueSearch, site: ProbeSite, steps: Steps) -> set[str]:
     """Variables that are an item before the first of a list: the last, by Python's indices."""
     functions = {other.statement for other in search.code.probes.sites
                  if (other.path, other.function) == (site.path, site.function)}  # fmt: skip
@@ -262,7 +269,7 @@ def _fixed(new: str, old: str) -> int:
     return len(re.findall(r"\[-?\d+\]", new)) - len(re.findall(r"\[-?\d+\]", old))
 
 
-def _wraps(text: str, steps: _Steps, names: set[str]) -> bool:
+def _wraps(text: str, steps: Steps, names: set[str]) -> bool:
     """Whether an expression looks before the first item of a list, where that is the last one.
 
     What is right by such an item is so by chance: where there is but one step, the last item is
@@ -285,14 +292,14 @@ def _wraps(text: str, steps: _Steps, names: set[str]) -> bool:
     return False
 
 
-def _all_fit(what: WhatFits, text: str, steps: _Steps) -> bool:
+def _all_fit(what: WhatFits, text: str, steps: Steps) -> bool:
     values = what.values(text)
     return values is not None and all(
         fit(value) for fit, value in zip(steps.fits, values, strict=True)
     )
 
 
-def _others(search: WrongValueSearch, site: ProbeSite) -> list[str]:
+def others_of(search: WrongValueSearch, site: ProbeSite) -> list[str]:
     """Variables as they are written in the function, and those of the object."""
     return [
         other.text
@@ -328,7 +335,7 @@ def _carried(search: WrongValueSearch, site: ProbeSite) -> set[str]:
     return found
 
 
-def _style(statement: ast.stmt, search: WrongValueSearch) -> str:
+def style_of(statement: ast.stmt, search: WrongValueSearch) -> str:
     """How a product of matrices is written here."""
     texts = [ast.unparse(statement)]
     texts += [ast.unparse(node) for node, _ in search.code.probes.statements.values()]
@@ -353,7 +360,7 @@ def _times(text: str, factor: str) -> str:
     )
 
 
-def _added_up(what: WhatFits, site: ProbeSite, text: str, steps: _Steps) -> Change | None:
+def _added_up(what: WhatFits, site: ProbeSite, text: str, steps: Steps) -> Change | None:
     """`+=` for `=`, where what there was before is all that lacks; nothing for `= 0`."""
     if not site.target:
         return None
@@ -365,7 +372,7 @@ def _added_up(what: WhatFits, site: ProbeSite, text: str, steps: _Steps) -> Chan
     return f"{site.target} = {text}", "" if begins_anew else f"{site.target} += {text}"
 
 
-def _softmax(what: WhatFits, text: str, steps: _Steps) -> list[tuple[str, str]]:
+def _softmax(what: WhatFits, text: str, steps: Steps) -> list[tuple[str, str]]:
     """Times the slope of softmax, with a factor where one is needed."""
     shape = steps.wanted[0].shape
     found = []
@@ -396,12 +403,12 @@ def _softmax(what: WhatFits, text: str, steps: _Steps) -> list[tuple[str, str]]:
 
 
 def _block_by_block(
-    what: WhatFits, text: str, steps: _Steps, others: Sequence[str]
+    what: WhatFits, text: str, steps: Steps, others: Sequence[str]
 ) -> tuple[str, str] | None:
     """Where several blocks of a list are wrong: each with a text of its own that fits."""
     new, words = text, []
     for part, wanted in what.blocks(text, steps.wanted):
-        fits = [_near(array) for array in wanted]
+        fits = [near(array) for array in wanted]
         single = noticed_variant(part, others, steps.frames, fits)
         if single is None:
             fitting = what.expressions(part, wanted, fits)
@@ -415,7 +422,9 @@ def _block_by_block(
     return (" and ".join(words), new) if words else None
 
 
-def _near(wanted: Array) -> Callable[[Any], bool]:
+def near(wanted: Array) -> Callable[[Any], bool]:
+    """Whether a value is nearly what is wanted, as a test of values."""
+
     def fit(value: Any) -> bool:
         array = np.asarray(value, dtype=np.float64)
         size = float(np.abs(wanted).max(initial=0.0))
@@ -425,7 +434,7 @@ def _near(wanted: Array) -> Callable[[Any], bool]:
 
 
 def _scaled_after(
-    search: WrongValueSearch, site: ProbeSite, statement: ast.stmt, steps: _Steps
+    search: WrongValueSearch, site: ProbeSite, statement: ast.stmt, steps: Steps
 ) -> tuple[list[Change], str]:
     """A further statement that divides what is made entry by entry."""
     name = site.text if site.kind == "changed" else site.target or site.text

@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import copy
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import product
+from itertools import combinations_with_replacement, product
 from typing import Any
 
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.source.lines.factors import OPERANDS, Factors, flat
 from throughtime.source.lines.held import Made, Variables, held
-from throughtime.source.lines.terms import possible_terms, sums_of_terms
+from throughtime.source.lines.inverted import (
+    factor_needed,
+    factors_of,
+    inverse,
+    same_numbers_in,
+    terms_of,
+    with_parts,
+)
+from throughtime.source.lines.terms import CLOSE, possible_terms, sums_of_terms
 from throughtime.source.tolerances import (
     FITS_NEARLY,
     LONGEST_NAME,
@@ -51,7 +59,7 @@ class Fitting:
     cost: float
 
 
-class WhatFits:
+class WhatFits(Factors):
     """Looks for expressions with the values that are wanted.
 
     Args:
@@ -72,37 +80,13 @@ class WhatFits:
         without: Collection[str] = (),
         carried: Collection[str] = (),
     ) -> None:
-        self.frames, self.style, self.prefix = frames, style, prefix
+        super().__init__(frames, prefix)
+        self.style = style
         self._without, self._carried = frozenset(without), frozenset(carried)
-        self._known: dict[str, tuple[Any, ...] | None] = {}
         self._atoms = self._all_atoms(texts)
         self._tables: dict[tuple[int, ...], list[Made]] = {}
 
     # --- what is there ---
-
-    def values(self, text: str) -> tuple[Any, ...] | None:
-        """What an expression is at each step; None where it fails."""
-        if text not in self._known:
-            try:
-                code = compile(text, "<part>", "eval")
-                with np.errstate(all="ignore"):
-                    self._known[text] = tuple(eval(code, {**f[0], **f[1]}) for f in self.frames)
-            except Exception:  # whatever the user's own functions raise
-                self._known[text] = None
-        return self._known[text]
-
-    def arrays(self, text: str) -> tuple[Array, ...] | None:
-        """The same as arrays of finite numbers, with one number of axes."""
-        found = self.values(text)
-        if found is None:
-            return None
-        try:
-            arrays = tuple(np.asarray(value, dtype=np.float64) for value in found)
-        except (TypeError, ValueError):
-            return None
-        if len({a.shape for a in arrays}) != 1 or not all(np.isfinite(a).all() for a in arrays):
-            return None
-        return arrays
 
     def _all_atoms(self, texts: Sequence[str]) -> list[Made]:
         found: dict[str, Made] = {}
@@ -208,7 +192,8 @@ class WhatFits:
         added = ((node, made) for node, needed in parts for made in self._term(node, needed))
         by_two = ((node, made) for node, needed in parts for made in self._pairs_of(needed))
         several = ((tree, made) for made in self._terms(tree, tuple(wanted)))
-        for choices in (alone, added, by_two, several):  # two of them only where no one is
+        swapped = ((tree, made) for made in self._swapped(tree, tuple(wanted)))
+        for choices in (alone, added, by_two, swapped, several):  # two of them only where no one is
             if found or (simple and choices is not alone):
                 break
             for node, made in choices:
@@ -226,6 +211,12 @@ class WhatFits:
                 words = _words(old, made.text)
                 found[new] = Fitting(words, new, cost)
         return sorted(found.values(), key=lambda f: (f.cost, f.text))[:MOST_FITTING]
+
+    def needed(self, text: str, wanted: Sequence[Array]) -> Iterator[tuple[ast.expr, list[Array]]]:
+        """The parts of an expression, each with what it should be at each step."""
+        tree = ast.parse(text, mode="eval").body
+        for part, found in self._needed(tree, tuple(wanted)):
+            yield part, list(found)
 
     def blocks(self, text: str, wanted: Sequence[Array]) -> Iterator[tuple[str, tuple[Array, ...]]]:
         """The wrong parts of what is put together of blocks, and what they should be."""
@@ -250,7 +241,7 @@ class WhatFits:
                 if values is None or own is None or own[0].shape != wanted[0].shape:
                     continue
                 needed = tuple(
-                    _inverse(node.op, w, value, left)
+                    inverse(node.op, w, value, left)
                     for w, value in zip(wanted, values, strict=True)
                 )
                 if all(
@@ -258,6 +249,24 @@ class WhatFits:
                     for n, w in zip(needed, wanted, strict=True)
                 ):
                     yield from self._needed(part, needed)
+        if (pair := factors_of(node)) is not None:
+            for part, other, left in ((pair[0], pair[1], True), (pair[1], pair[0], False)):
+                values, own = self.arrays(ast.unparse(other)), self.arrays(ast.unparse(part))
+                if values is None or own is None:
+                    continue
+                matrices = [
+                    factor_needed(w, value, left) for w, value in zip(wanted, values, strict=True)
+                ]
+                known = tuple(m for m in matrices if m is not None and m.shape == own[0].shape)
+                if len(known) == len(wanted):
+                    yield from self._needed(part, known)
+        if (inner := same_numbers_in(node)) is not None:
+            values = self.arrays(ast.unparse(inner))
+            if values is not None and values[0].size == wanted[0].size:
+                turned = isinstance(node, ast.Attribute)
+                shape = values[0].shape
+                laid = tuple(w.T if turned else w.reshape(shape) for w in wanted)
+                yield from self._needed(inner, laid)
         for part, needed in self._blocks(node, wanted):
             yield from self._needed(part, needed)
 
@@ -295,9 +304,9 @@ class WhatFits:
             edges = np.cumsum(sizes)[:-1]
             for number, part in enumerate(parts.elts):
                 needed = tuple(np.split(w, edges, axis)[number] for w in wanted)
-                flat = _flat(needed)
-                off = float(np.abs(_flat(known[number]) - flat).max(initial=0.0))
-                if off > FITS_NEARLY * float(np.abs(flat).max(initial=0.0)):
+                wanted_there = flat(needed)
+                off = float(np.abs(flat(known[number]) - wanted_there).max(initial=0.0))
+                if off > FITS_NEARLY * float(np.abs(wanted_there).max(initial=0.0)):
                     yield part, needed
             return
 
@@ -314,7 +323,7 @@ class WhatFits:
                 f"{text} - {made.text[2:-1]}" if made.text[:2] == "(-" else f"{text} + {made.text}"
             )
             yield Made(f"({sum_of})", needed, made.cost + 0.2)
-        ratio = tuple(_inverse(ast.Mult(), n, o, True) for n, o in zip(needed, own, strict=True))
+        ratio = tuple(inverse(ast.Mult(), n, o, True) for n, o in zip(needed, own, strict=True))
         if all(np.isfinite(r).all() for r in ratio):
             for made in self._that_are(ratio):
                 whole = f"({text})" if isinstance(node, ast.BinOp) else text
@@ -324,10 +333,10 @@ class WhatFits:
         """A part and a term that is missing in it, which is the product of two things."""
         text = ast.unparse(node)
         own = self.arrays(text)
-        if own is None or own[0].shape != needed[0].shape or not _flat(own).any():
+        if own is None or own[0].shape != needed[0].shape or not flat(own).any():
             return
         lacking = tuple(n - o for n, o in zip(needed, own, strict=True))
-        if float(np.abs(_flat(lacking)).max()) > FITS_NEARLY * float(np.abs(_flat(needed)).max()):
+        if float(np.abs(flat(lacking)).max()) > FITS_NEARLY * float(np.abs(flat(needed)).max()):
             for made in self._pairs_of(lacking, signs="*"):
                 yield Made(f"({text} + {made.text})", needed, made.cost + 0.2)
 
@@ -335,7 +344,7 @@ class WhatFits:
         """An expression and several terms that are missing in it."""
         text = ast.unparse(node)
         own, shape = self.arrays(text), needed[0].shape
-        if own is None or own[0].shape != shape or not _flat(own).any() or not shape:
+        if own is None or own[0].shape != shape or not flat(own).any() or not shape:
             return
         lacking = tuple(n - o for n, o in zip(needed, own, strict=True))
         variables = [atom for atom in self._atoms if atom.values[0].shape == shape]
@@ -343,13 +352,85 @@ class WhatFits:
         for made in sums_of_terms(terms, lacking):
             yield Made(f"{text} + {made.text}", needed, made.cost)
 
+    def _swapped(self, tree: ast.expr, wanted: tuple[Array, ...]) -> Iterator[Made]:
+        """A sum with other operands in two or three of its terms."""
+        shape = wanted[0].shape
+        own = self.arrays(ast.unparse(tree))
+        terms = terms_of(tree)
+        if own is None or own[0].shape != shape or len(terms) < 2:
+            return
+        changes: dict[str, tuple[ast.expr, str]] = {}
+        table: list[Made] = []
+        for term, sign in terms:
+            before = self.arrays(ast.unparse(term))
+            if before is None:
+                return
+            for new in self._with_others(term):
+                after = self.arrays(new)
+                if after is None or after[0].shape != before[0].shape:
+                    continue
+                pairs = zip(after, before, strict=True)
+                number = f"_{len(changes)}"
+                changes[number] = (term, new)
+                values = tuple(np.broadcast_to(sign * (a - b), shape) for a, b in pairs)
+                table.append(Made(number, values, 0.2))
+        lacking = tuple(n - o for n, o in zip(wanted, own, strict=True))
+        for made in sums_of_terms(table, lacking):
+            chosen = [changes[number] for number in made.text.split(" + ")]
+            if len({id(term) for term, _ in chosen}) == len(chosen):
+                text = with_parts(tree, {id(term): new for term, new in chosen})
+                yield Made(text, wanted, made.cost)
+
+    def _with_others(self, term: ast.expr) -> Iterator[str]:
+        """A term with another variable of its shape for one of its own."""
+        for node in ast.walk(term):
+            text = ast.unparse(node) if isinstance(node, OPERANDS) else ""
+            own = self.arrays(text) if text else None
+            if own is None:
+                continue
+            for atom in self._atoms:
+                if atom.values[0].shape == own[0].shape and atom.text != text:
+                    yield with_parts(term, {id(node): atom.text})
+
+    def slopes_of_sums(self, text: str, wanted: Sequence[Array]) -> list[str]:
+        """Factors like ` * np.sum(p * y)`: the slope of a loss that is no logarithm of p.
+
+        What is one number at each step, and another at each, is a sum over products of two.
+        """
+        own = self.arrays(text)
+        shape = wanted[0].shape
+        if own is None or own[0].shape != shape or len(own) < 2 or not shape:
+            return []
+        squares = np.array([float((o * o).sum()) for o in own])
+        if not squares.all():
+            return []
+        factors = np.array([float((o * w).sum()) for o, w in zip(own, wanted, strict=True)])
+        factors = factors / squares
+        off = flat(tuple(f * o - w for f, o, w in zip(factors, own, wanted, strict=True)))
+        if float(np.abs(off).max()) > CLOSE * float(np.abs(flat(tuple(wanted))).max(initial=0.0)):
+            return []
+        found = []
+        atoms = [atom for atom in self._atoms if atom.values[0].shape == shape]
+        for one, other in combinations_with_replacement(atoms, 2):
+            pairs = zip(one.values, other.values, strict=True)
+            sums = np.array([float((a * b).sum()) for a, b in pairs])
+            with np.errstate(all="ignore"):
+                rests = factors / sums
+            if not np.isfinite(rests).all() or np.ptp(rests) > CLOSE * abs(float(rests[0])):
+                continue
+            product = f" * {self.prefix}.sum({one.text} * {other.text})"
+            if abs(rests[0] - 1) < CLOSE:
+                found.append(product)
+            found += [f"{product}{size}" for size in self.named(float(rests[0]), text)]
+        return found[:MOST_FITTING]
+
     def _that_are(self, needed: tuple[Array, ...]) -> Iterator[Made]:
         """Whatever has values by itself."""
         table = self._of_shape(needed[0].shape)
-        size = float(np.abs(_flat(needed)).max(initial=0.0))
+        size = float(np.abs(flat(needed)).max(initial=0.0))
         if not table or not size:
             return
-        target = _flat(needed)
+        target = flat(needed)
         matrix = np.array([made.flat() for made in table])
         close = FITS_NEARLY * size
         off = np.abs(matrix - target).max(axis=1)
@@ -361,86 +442,11 @@ class WhatFits:
 
     def _pairs_of(self, needed: tuple[Array, ...], signs: str = "*+-") -> Iterator[Made]:
         """Two things that have values together."""
-        table, target = self._of_shape(needed[0].shape), _flat(needed)
+        table, target = self._of_shape(needed[0].shape), flat(needed)
         # What is one number everywhere is nothing that two variables make: a + (1 - a).
         if table and np.ptp(target) > FITS_NEARLY * float(np.abs(target).max(initial=0.0)):
             matrix = np.array([made.flat() for made in table])
             yield from _pairs(table, matrix, target, needed, signs)
-
-    def factors(self, text: str, wanted: Sequence[Array]) -> list[str]:
-        """Factors, as they are written behind an expression, by which its values are right.
-
-        Example: `" / len(x)"`.
-        """
-        values = self.arrays(text)
-        if values is None or any(v.shape != w.shape for v, w in zip(values, wanted, strict=True)):
-            return []
-        own, target = _flat(values), _flat(tuple(wanted))
-        square = float(own @ own)
-        if not square:
-            return []
-        factor = float(own @ target) / square
-        off = float(np.abs(factor * own - target).max(initial=0.0))
-        if (
-            off > FITS_NEARLY * float(np.abs(target).max(initial=0.0))
-            or abs(factor - 1) < FITS_NEARLY
-        ):
-            return []
-        return self.named(factor)
-
-    def named(self, factor: float) -> list[str]:
-        """How a factor can be written: by a number, a size, two sizes."""
-
-        def is_that(number: float) -> bool:
-            return abs(number / factor - 1) < FITS_NEARLY
-
-        found: list[str] = []
-        for text, number in ((" * -1", -1.0), (" * 2", 2.0), (" / 2", 0.5), (" * -2", -2.0)):
-            if is_that(number):
-                found.append(text)
-        sizes = self._sizes()
-        for text, size in sizes.items():
-            if is_that(1 / size):
-                found.append(f" / {text}")
-            if is_that(size):
-                found.append(f" * {text}")
-        for one, a in sizes.items():
-            if is_that(2 / a):
-                found.append(f" * 2 / {one}")
-            for other, b in sizes.items():
-                if one < other and is_that(1 / (a * b)):
-                    found.append(f" / ({one} * {other})")
-        return found[:MOST_FITTING]
-
-    def _sizes(self) -> dict[str, int]:
-        """Whole numbers over 1: variables, then sizes of them, by what they are called."""
-        found: dict[str, int] = {}
-        variables = self.frames[0][1]
-        lengths: dict[str, int] = {}
-        for name, value in variables.items():
-            if isinstance(value, int) and not isinstance(value, bool) and value > 1:
-                found[name] = value
-            elif isinstance(value, np.ndarray):
-                for axis, size in enumerate(value.shape):
-                    if size > 1:
-                        lengths[f"{name}.shape[{axis}]"] = size
-                if value.ndim > 1:
-                    lengths[f"{name}.size"] = value.size
-            elif isinstance(value, list | tuple | dict | str) and len(value) > 1:
-                lengths[f"len({name})"] = len(value)
-            elif hasattr(value, "__dict__"):
-                for key, inner in vars(value).items():
-                    if isinstance(inner, int) and not isinstance(inner, bool) and inner > 1:
-                        lengths[f"{name}.{key}"] = inner
-                    elif isinstance(inner, list | tuple | dict) and len(inner) > 1:
-                        lengths[f"len({name}.{key})"] = len(inner)
-                    elif isinstance(inner, np.ndarray):
-                        for axis, size in enumerate(inner.shape):
-                            if size > 1:
-                                lengths[f"{name}.{key}.shape[{axis}]"] = size
-        same = [frame[1] for frame in self.frames[1:]]
-        found = {n: v for n, v in found.items() if all(f.get(n) == v for f in same)}
-        return found | dict(sorted(lengths.items(), key=lambda item: len(item[0])))
 
 
 def _turned(made: Made) -> Made:
@@ -450,37 +456,11 @@ def _turned(made: Made) -> Made:
     return Made(text, tuple(value.T for value in made.values), made.cost)
 
 
-def _flat(arrays: tuple[Array, ...]) -> Array:
-    return np.concatenate([np.asarray(a).reshape(-1) for a in arrays])
-
-
 def _fit(fit: Callable[[Any], bool], value: Any) -> bool:
     try:
         return fit(value)
     except Exception:  # a value of another shape or kind
         return False
-
-
-def _inverse(op: ast.operator, wanted: Array, other: Array, left: bool) -> Array:
-    """What one operand should be; not finite where that cannot be said."""
-    with np.errstate(all="ignore"):
-        try:
-            if isinstance(op, ast.Add):
-                return np.asarray(wanted - other)
-            if isinstance(op, ast.Sub):
-                return np.asarray(wanted + other if left else other - wanted)
-            if isinstance(op, ast.Mult):
-                return np.asarray(wanted / _not_small(other))
-            if isinstance(op, ast.Div):
-                return np.asarray(wanted * other if left else other / _not_small(wanted))
-        except ValueError:  # shapes that do not go together
-            pass
-    return np.full(wanted.shape, np.nan)
-
-
-def _not_small(divisor: Array) -> Array:
-    largest = float(np.abs(divisor).max(initial=0.0))
-    return np.where(np.abs(divisor) > TOO_SMALL_A_DIVISOR * largest, divisor, np.nan)
 
 
 def _pairs(
@@ -519,23 +499,7 @@ def _pairs(
 
 def _put(tree: ast.expr, node: ast.expr, text: str) -> str:
     """The expression with one of its parts replaced."""
-    if tree is node:
-        return ast.unparse(ast.parse(text, mode="eval").body)
-
-    class Replacement(ast.NodeTransformer):
-        def visit(self, other: ast.AST) -> ast.AST:
-            if other is node:
-                return ast.parse(text, mode="eval").body
-            return self.generic_visit(other)
-
-    return ast.unparse(Replacement().visit(_as_new(tree, node)))
-
-
-def _as_new(tree: ast.expr, kept: ast.expr) -> ast.expr:
-    """A copy of a tree in which one of its parts is the very same."""
-    found = copy.deepcopy(tree, {id(kept): kept})
-    assert isinstance(found, ast.expr)
-    return found
+    return with_parts(tree, {id(node): text})
 
 
 def _words(old: str, new: str) -> str:

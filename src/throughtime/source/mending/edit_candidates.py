@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from throughtime.source.edits.begun_at_zero import BEGUN_AT_ZERO, begun_at_zero
 from throughtime.source.edits.edit import Edit, FileText, Unit, edited
 from throughtime.source.edits.executed import Executed
 from throughtime.source.edits.kept_each_step import kept_edits
@@ -79,7 +80,8 @@ class Candidates:
         for path in {edit.path for edit in edits}:
             file, units = self._files[path]
             found = replaced_functions(file, units, [e for e in edits if e.path == path])
-            if found is None:
+            made_anew = any(e.kind == BEGUN_AT_ZERO for e in edits)  # objects, too
+            if found is None or made_anew:
                 whole = True
             else:
                 functions |= {(one.path, one.names): one for one in found}
@@ -161,6 +163,7 @@ def candidates(
                 edit = replace(edit, cost=edit.cost + IN_FORWARD_COST)
             found.append(edit)
     for path, (file, own_units) in files.items():
+        found += begun_at_zero(file, ran.gradient[path])
         found += kept_edits(file, own_units, ran.gradient[path], ran.loss.get(path, frozenset()))
     return Candidates(own, tuple(found), reach, files)
 

@@ -100,8 +100,12 @@ def _least(node: ast.expr, new: ast.expr, within: bool = False) -> Iterator[Pair
 
 
 def _is_longer(node: ast.expr, new: ast.expr) -> bool:
-    """Whether something is added to an expression, or it is multiplied."""
-    return isinstance(new, ast.BinOp) and ast.dump(new.left) == ast.dump(node)
+    """Whether something is added to an expression, or it is multiplied, perhaps several times."""
+    while isinstance(new, ast.BinOp):
+        if ast.dump(new.left) == ast.dump(node):
+            return True
+        new = new.left
+    return False
 
 
 def _of_pair(file: FileText, node: ast.expr, new: ast.expr, within: bool) -> tuple[Splice, ...]:

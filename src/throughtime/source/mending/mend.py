@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+from throughtime.source.edits.begun_at_zero import BEGUN_AT_ZERO
 from throughtime.source.edits.carried import CARRIED_ON
 from throughtime.source.edits.edit import Edit
 from throughtime.source.edits.kept_each_step import KEPT_EACH_STEP
@@ -66,7 +67,7 @@ from throughtime.source.tolerances import (
 )
 
 # Kinds of edits that are few: what stays 0 as it stands is set, and each step keeps its values.
-FEW_OF_A_KIND = (CARRIED_ON, MISSING_SUM, KEPT_EACH_STEP)
+FEW_OF_A_KIND = (CARRIED_ON, MISSING_SUM, KEPT_EACH_STEP, BEGUN_AT_ZERO)
 
 
 def mend(

@@ -41,6 +41,7 @@ FACTOR_SPREAD = 1e-5  # by so much the factors of one line may differ from step 
 MOST_FAULTS = 12  # in one backward pass
 MOST_EVALUATIONS = 30_000  # of the loss and of the gradient, for one program
 MOST_TRIALS = 4000  # runs of the gradient with true values put in, each as dear as the gradient
+TRIALS_OF_A_MEND = 1500  # the same in a mend, which looks at lines many times
 # A gradient whose error falls by this factor, and to this part of its size, is mended but for
 # another, smaller fault.
 NEARER = 20.0
@@ -125,6 +126,7 @@ FEWER_FIRST = 15  # of these, tried with edits that show nothing alone …
 MOST_SILENT = 200  # … of which so many
 MOST_RETURNS = 3  # to before an edit that led nowhere
 TENSORS_OF_PAIRS = 2  # at a setting, for which pairs are tried
+MOST_RATIOS = 3  # of gradients that are multiples of the right ones
 MOST_MENDS = 24  # edits that are made one after another
 RANK_COST = 0.03  # of a pair's first edit, for each one that comes nearer alone
 MOST_HOPEFUL = 40  # of different gradients that help at one setting, looked at in all others

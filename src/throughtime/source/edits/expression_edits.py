@@ -13,6 +13,7 @@ from difflib import SequenceMatcher
 
 from throughtime.source.edits.edit import FileText
 from throughtime.source.edits.executed import Value, is_atom
+from throughtime.source.edits.scaled import scaled_texts
 from throughtime.source.tolerances import (
     MOST_SIZES,
 )
@@ -56,6 +57,7 @@ class Scope:
         functions: of one argument, as the user's code calls them: "np.tanh", "sigmoid".
         loop: the variable of the loop around it and the text of its last number; ("", "") where
             there is none.
+        ratios: how many times too large gradients are, where they are multiples of right ones.
     """
 
     file: FileText
@@ -65,6 +67,7 @@ class Scope:
     result: tuple[int, ...] | None
     functions: tuple[str, ...]
     loop: tuple[str, str]
+    ratios: tuple[float, ...] = ()
 
     def text(self, node: ast.expr) -> str:
         """A node's text, in brackets where it needs them inside another expression."""
@@ -480,6 +483,9 @@ def _of_whole(whole: ast.expr, scope: Scope) -> Iterator[NodeChange]:
         return
     text = scope.factor(whole)
     yield NodeChange(whole, f"-{text}", "sign", 1.1, "negated")
+    for ratio in scope.ratios:
+        for new in scaled_texts(text, ratio, scope.sizes):
+            yield NodeChange(whole, new, "a factor", 0.9 + 0.002 * len(new) - 0.002 * len(text))
     for number in ("2", "0.5"):
         yield NodeChange(whole, f"{number} * {text}", "a factor", 1.36, f"times {number}")
     for size, whole_number in scope.sizes.items():

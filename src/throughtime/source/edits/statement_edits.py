@@ -111,6 +111,7 @@ class Surroundings:
         elsewhere: the same with other lengths of the data: tells sizes apart that are the same.
         known: names of functions and classes of the user's files.
         functions: of one argument, as they are called.
+        ratios: as of `Scope`.
     """
 
     file: FileText
@@ -119,6 +120,7 @@ class Surroundings:
     elsewhere: Mapping[int, Mapping[str, Value]]
     known: frozenset[str]
     functions: tuple[str, ...]
+    ratios: tuple[float, ...] = ()
 
 
 def unit_edits(unit: Unit, around: Surroundings) -> list[Edit]:
@@ -135,7 +137,8 @@ def unit_edits(unit: Unit, around: Surroundings) -> list[Edit]:
         result = shapes.get(_target(node, around.file))
         elsewhere = next((around.elsewhere[n] for n in head if n in around.elsewhere), {})
         sizes = _sizes(values, elsewhere, loop[0])
-        scope = Scope(around.file, values, assigned, sizes, result, around.functions, loop)
+        scope = Scope(around.file, values, assigned, sizes, result, around.functions, loop,
+                      around.ratios)  # fmt: skip
         for edit in (
             *_of_statement(unit, statement, around, scope),
             *_of_expressions(statement, scope),

@@ -19,6 +19,7 @@ from throughtime.source.edits.unclipped import without_clips
 from throughtime.source.events import Event, Instrumented, Place
 from throughtime.source.lines.call_changes import changes_at_call
 from throughtime.source.lines.first_wrong import WrongValues, WrongValueSearch
+from throughtime.source.lines.in_words import elsewhere, step_of, times_of
 from throughtime.source.lines.line_changes import changes_of, is_right_then
 from throughtime.source.lines.line_finding import LineFinding, Status
 from throughtime.source.lines.matching import SEVERAL, DerivativeMatch, DerivativeReading
@@ -33,7 +34,9 @@ from throughtime.source.tolerances import (
     FEW_STEPS,
     LONGEST_NAME,
     MANY_STEPS,
+    MOST_TRIALS,
     NAMED_FACTOR,
+    TRIALS_OF_A_MEND,
 )
 
 NAME = re.compile(r"[A-Za-z_][\w.]*")
@@ -113,6 +116,7 @@ def _looked_at(program: Program, with_faults: bool, steps_only: bool = False) ->
         refuse("the program", "a file with functions", "none", error=CheckError)
     with code.program.entered():  # once for all its evaluations, which are many
         search = WrongValueSearch(code, Truths(code))
+        search.most_trials = TRIALS_OF_A_MEND if steps_only else MOST_TRIALS
         written = search.restore_kept(steps_only) if with_faults else []
         return _Findings(search, search.faults() if with_faults else [], written)
 
@@ -428,7 +432,7 @@ class _Findings:
         group = reading.group
         if group is SEVERAL:
             return "∂L/∂ of several values, each by its own"
-        name, times = group.name, _times(reading.factor)
+        name, times = group.name, times_of(reading.factor)
         if group.kind == "whole":
             index = next(index for index in reading.indices if index is not None)
             return f"{times}∂L/∂{group.truths[index].name if count == 1 else 'each parameter'}"
@@ -439,12 +443,12 @@ class _Findings:
             if not PLACE.fullmatch(text):
                 short = text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
                 text = f"({short})"
-            later = _elsewhere(reading) if count > 1 else ""
+            later = elsewhere(reading) if count > 1 else ""
             lines = sorted({group.site.line, *(site.line for site in group.also)})
             if len(lines) > 1:
                 where = f"lines {', '.join(map(str, lines[:-1]))} and {lines[-1]}"
             return f"{times}∂L/∂{text} as used in {where}{later}"
-        step = _step(reading, count) if several and group.kind == "variable" else ""
+        step = step_of(reading, count) if several and group.kind == "variable" else ""
         if step and name.endswith("_"):
             name = f"({name})"
         words = f"{times}∂L/∂{name}{step}"
@@ -570,31 +574,6 @@ def _of_line(found: Sequence[LineFinding]) -> LineFinding:
     one = len({finding.target for finding in same}) == 1
     meaning = "; ".join(meanings[:1] if one else meanings)
     return replace(worst, meaning=meaning, expected=expected, noticed=noticed, mended=mended)
-
-
-def _times(factor: float) -> str:
-    if factor == 1.0:
-        return ""
-    return "−" if factor == -1.0 else f"{factor:.6g} · "
-
-
-def _elsewhere(reading: DerivativeReading) -> str:
-    shift = reading.shift
-    if not shift:
-        return ""
-    return " one step later" if shift == -1 else " one step before" if shift == 1 else ""
-
-
-def _step(reading: DerivativeReading, count: int) -> str:
-    """The step of a derivative beside that of the loop it is in."""
-    if count == 1:
-        index = next(index for index in reading.indices if index is not None)
-        last = len(reading.group.truths) - 1
-        return "_T" if index == last else f"_{index + 1}" if index else "_1"
-    shift = reading.shift
-    if shift is None:
-        return ""
-    return {0: "_t", 1: "_{t−1}", -1: "_{t+1}"}.get(shift, f"_{{t−{shift}}}")
 
 
 __all__ = ["LineFinding", "annotate", "at_few_steps", "first_wrong"]

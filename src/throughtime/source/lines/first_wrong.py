@@ -26,7 +26,6 @@ from throughtime.source.tolerances import (
     DEEPEST_SERIES,
     MOST_EVALUATIONS,
     MOST_FAULTS,
-    MOST_TRIALS,
     NEARER,
     NEARLY_RIGHT,
 )
@@ -225,7 +224,8 @@ class WrongValueSearch(Hypotheses):
                     break
                 if hypothesis.first == best[1].first and hypothesis.place != best[1].place:
                     continue
-            if self.trials >= MOST_TRIALS or self.code.evaluations >= MOST_EVALUATIONS:
+            many = self.trials >= self.most_trials
+            if many or self.code.evaluations >= MOST_EVALUATIONS:
                 break
             self.trials += 1
             gain = self._gain(hypothesis, outcome)

@@ -229,11 +229,10 @@ def _of_expression(
     changes: list[Change] = [(text, new) for _, new in found]
     if site.kind == "store" and (added := _added_up(what, site, text, steps)):
         return [added], "equals it with += for =" if added[1] else "right without this line"
-    if not found:
-        for factor in what.factors(text, steps.wanted):
-            new = _times(text, factor)
-            if _all_fit(what, new, steps):
-                found.append((f"with the factor {factor.strip()}", new))
+    if noticed is None or len(noticed[1]) > len(text):  # a factor of all is said plainly
+        scaled = [(factor, _times(text, factor)) for factor in what.factors(text, steps.wanted)]
+        words = [(f"with the factor {f.strip()}", t) for f, t in scaled if _all_fit(what, t, steps)]
+        found = [*words, *found]
     found += [(f.words, f.text) for f in what.expressions(text, steps.wanted, steps.fits, simple)]
     if not found:
         for factor in what.slopes_of_sums(text, steps.wanted):

@@ -96,6 +96,7 @@ class Meanings:
 
     def __init__(self, truths: Truths, close: float) -> None:
         self.truths, self.close = truths, close
+        self._allowed: dict[int, tuple[Truth, Array, bool]] = {}  # by the id of what it keeps
         self._sizes: dict[int, _OfSize] = defaultdict(_OfSize)
         numbers: dict[int, tuple[_OfSize, int]] = {}
         for group in truths.groups:
@@ -116,6 +117,11 @@ class Meanings:
 
     def allowed(self, truth: Truth) -> tuple[Array, bool]:
         """(K,): how far a value may be from a derivative, and whether that says nothing."""
+        if id(truth) not in self._allowed:
+            self._allowed[id(truth)] = (truth, *self._how_far(truth))
+        return self._allowed[id(truth)][1:]
+
+    def _how_far(self, truth: Truth) -> tuple[Array, bool]:
         size = float(np.sqrt(np.mean(truth.along**2)))
         bars = ERROR_BARS * truth.error
         # A derivative of 0 is known by its error bar alone, and says nothing of another value.

@@ -13,7 +13,7 @@ from throughtime.gradcheck import CheckError
 from throughtime.source.events import Event, Instrumented, Place
 from throughtime.source.lines.matching import Meanings
 from throughtime.source.lines.truths import Truths, directions
-from throughtime.source.tolerances import CLOSE_ENOUGH, FACTOR_SPREAD
+from throughtime.source.tolerances import CLOSE_ENOUGH, FACTOR_SPREAD, MOST_TRIALS
 
 RIGHT, SCALED, WRONG = 2, 1, 0  # what a parameter's gradient is
 
@@ -64,7 +64,7 @@ class Runs:
             self.parts[label], self.whole[label] = (name, where), truth
         self.start = self.run({})
         self.carried = self._carried()
-        self.trials = 0
+        self.trials, self.most_trials = 0, MOST_TRIALS
 
     def run(self, replaced: Mapping[int, Array]) -> Outcome:
         """The backward pass with some values replaced, recorded."""

@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import combinations
 from typing import Any, Literal
 
@@ -70,7 +70,7 @@ class Truth:
     data: bool = False
     _full: Array | None = field(default=None, repr=False)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """How many entries."""
         return int(np.prod(self.shape, dtype=int))

@@ -311,7 +311,12 @@ class WhatFits(Factors):
             return
 
     def _of_one(self, node: ast.expr, needed: tuple[Array, ...]) -> Iterator[Made]:
-        """One thing in place of a part, or added to it, or times it."""
+        """One thing in place of a part, or added to it, or times it.
+
+        What should be 0 is that less itself, which says nothing.
+        """
+        if not flat(needed).any():
+            return
         yield from self._that_are(needed)
         text = ast.unparse(node)
         own = self.arrays(text)
@@ -490,7 +495,7 @@ def _pairs(
                 if off > FITS_NEARLY * sizes[number]:
                     continue
                 a, b = table[int(number)], table[second]
-                if sign != "*" and a.names & b.names:
+                if sign != "*" and (a.text == b.text or a.names & b.names):
                     continue
                 cost = 0.5 + a.cost + b.cost
                 text = f"{a.text} {sign} {b.text}"

@@ -40,10 +40,23 @@ class ByLines(Standings):
         Such edits are made even where no tensor agrees more as yet, since other faults may hide
         what they mend; then lines that are wrong still are tried before others.
         """
-        key = (stage, texts_mark(step.version), len(self._banned))
+        key = (self._shown_at(stage, step), texts_mark(step.version), len(self._banned))
         if key not in self._by_lines_found:
             self._by_lines_found[key] = self._looked_at_lines(stage, step, known)
         return self._by_lines_found[key]
+
+    def _shown_at(self, stage: Setting, step: MendingStep) -> Setting:
+        """The setting at which lines show as much as at one: few steps are looked at anyway.
+
+        Where a gradient is wrong at few steps, more of them show the same.
+        """
+        if stage.length is None or stage.length <= FEW_STEPS or stage.point is None:
+            return stage
+        for few in self._stages:
+            same = (few.point, few.seed, few.batch) == (stage.point, stage.seed, stage.batch)
+            if same and few.length == FEW_STEPS and not self._is_done_at(step, [few]):
+                return few
+        return stage
 
     def _looked_at_lines(
         self, stage: Setting, step: MendingStep, known: Candidates

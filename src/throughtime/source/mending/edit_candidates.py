@@ -119,6 +119,7 @@ def candidates(
     setting: Setting,
     elsewhere: Setting,
     whole_loss: bool = False,
+    ratios: tuple[float, ...] = (),
 ) -> Candidates:
     """Looks at a version as it runs, and lists its edits.
 
@@ -128,6 +129,7 @@ def candidates(
         setting: at which it is looked at.
         elsewhere: another one, where sizes that are the same by chance differ.
         whole_loss: whether statements that the loss depends on may be edited too.
+        ratios: how many times too large gradients are at the setting, that are multiples.
     """
     texts = tuple(version.texts.items())
     ran: Executed = trials.ask("executed", Try(setting, (), texts))
@@ -143,7 +145,8 @@ def candidates(
         functions = tuple(dict.fromkeys(one_argument_functions(file, lines)))
         values = ran.values.get(path, {})
         around[path] = Surroundings(file, ran.gradient[path], values,
-                                    shorter.values.get(path, {}), known, functions)  # fmt: skip
+                                    shorter.values.get(path, {}), known, functions,
+                                    ratios)  # fmt: skip
     own = Version({**version.texts, **ran.texts}, version.functions, version.edits, version.whole)
     empty = Candidates(own, (), {}, files)
     units = list(_running(files, ran))

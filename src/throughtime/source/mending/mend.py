@@ -55,12 +55,14 @@ from throughtime.source.tolerances import (
     MOST_ALTERNATIVES,
     MOST_HOPEFUL,
     MOST_MENDS,
+    MOST_RATIOS,
     MOST_RETURNS,
     MOST_SILENT,
     MOST_TRIES,
     NEAR,
     NEAR_AT_LAST,
     PAIRS_AT_ONCE,
+    SAME_FACTOR,
     SAME_TRIED,
     TENSORS_OF_PAIRS,
     TRIES_OF_A_STEP,
@@ -254,7 +256,9 @@ class _Search(ByLines):
         """The next edit; None where all agrees or nothing is found."""
         if self._is_done(step):
             return None
-        known = candidates(self._trials, step.version, self._looked, self._elsewhere)
+        looked = step.standing[self._looked].values()
+        ratios = _distinct(a.ratio for a in looked if WRONG < a.level < EQUAL)
+        known = candidates(self._trials, step.version, self._looked, self._elsewhere, ratios=ratios)
         self._as_found = self._as_found or known.version.texts
         if (found := self._unclipped(step, known)) is not None:
             return found  # also where it shows with other data alone
@@ -555,3 +559,12 @@ class _Search(ByLines):
             self._recipe.path, before, after, hunks, first.standing, last.standing,
             *checked, self._tries, explained, clips,
         )  # fmt: skip
+
+
+def _distinct(ratios: Iterable[float]) -> tuple[float, ...]:
+    """Without those that are nearly the same as one before."""
+    found: list[float] = []
+    for ratio in ratios:
+        if all(abs(ratio / other - 1) > SAME_FACTOR for other in found):
+            found.append(ratio)
+    return tuple(found[:MOST_RATIOS])

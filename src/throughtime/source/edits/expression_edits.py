@@ -22,6 +22,7 @@ PRODUCT_SIGNS = (ast.Mult, ast.Div, ast.MatMult)
 PRODUCTS = ("dot", "matmul", "outer", "multiply", "einsum", "inner", "tensordot")
 SUMS = {"sum": "mean", "mean": "sum"}
 SIGNS = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*"}
+COUNTED = ast.Eq | ast.NotEq | ast.Lt | ast.LtE | ast.Gt | ast.GtE
 TEXT_OF = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.MatMult: "@"}
 
 
@@ -136,6 +137,8 @@ def _of_node(node: ast.expr, parent: ast.AST | None, scope: Scope) -> Iterator[N
             yield NodeChange(node, new, "a size", 1.0, f"size {new}")
     elif isinstance(node, ast.BinOp):
         yield from _operation(node, scope)
+    elif isinstance(node, ast.Compare):
+        yield from _comparison(node, scope)
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         yield NodeChange(node, scope.text(node.operand), "sign", 1.0)
     elif isinstance(node, ast.Call):
@@ -150,6 +153,19 @@ def _of_node(node: ast.expr, parent: ast.AST | None, scope: Scope) -> Iterator[N
         yield NodeChange(node, scope.text(node.body), "condition removed", 1.2)
         yield NodeChange(node, scope.text(node.orelse), "condition removed", 1.3)
         yield from _other_neighbour(node, scope)
+
+
+def _comparison(node: ast.Compare, scope: Scope) -> Iterator[NodeChange]:
+    """A condition that holds one step earlier or later, as `t == n - 1` for `t == n`."""
+    if len(node.ops) != 1 or not isinstance(node.ops[0], COUNTED):
+        return
+    edge = node.comparators[0]
+    if isinstance(edge, ast.Constant | ast.Name | ast.Attribute | ast.BinOp | ast.Call):
+        known = isinstance(edge, ast.Call) or _is_whole(edge, scope)
+        for by in (-1, 1) if known else ():
+            moved = _moved(edge, by, scope)
+            if moved is not None:
+                yield NodeChange(edge, moved, "one step more or less", 0.95, f"edge {moved}")
 
 
 def _other_neighbour(node: ast.IfExp, scope: Scope) -> Iterator[NodeChange]:
@@ -266,7 +282,7 @@ def _moved(part: ast.expr, by: int, scope: Scope) -> str | None:
 
 
 def _part(node: ast.Subscript, part: ast.Slice, scope: Scope, key: str) -> Iterator[NodeChange]:
-    """`[:n]` for `[n:]` and back."""
+    """`[:n]` for `[n:]` and back; `[1:]` for `[:-1]` and back."""
     if part.step is not None or (part.lower is None) == (part.upper is None):
         return
     edge = part.lower if part.lower is not None else part.upper
@@ -274,6 +290,10 @@ def _part(node: ast.Subscript, part: ast.Slice, scope: Scope, key: str) -> Itera
     text = scope.file.of_node(edge)
     new = f"{text}:" if part.lower is None else f":{text}"
     yield NodeChange(_as_expression(part), new, "the other part", 1.2, f"{key} part")
+    if part.lower is None and text.startswith("-"):  # all but the last, for all but the first
+        yield NodeChange(_as_expression(part), f"{text[1:]}:", "index", 0.95, f"{key} later")
+    elif part.upper is None and text.isdigit() and text != "0":
+        yield NodeChange(_as_expression(part), f":-{text}", "index", 0.95, f"{key} earlier")
 
 
 def _as_expression(part: ast.Slice) -> ast.expr:

@@ -289,6 +289,7 @@ class _Search(ByLines):
         edits = [e for e in known.edits if self._may_mend(known, e, wrong)]
         edits.sort(key=lambda e: (not self._is_suspect(e), e.cost))
         tried: dict[Edit, Tried] = {}
+        unsure: MendingStep | None = None
         for group in self._groups(step, known, edits):
             hopeful: list[tuple[float, float, Edit]] = []
             for start in range(0, len(group), EDITS_AT_ONCE):
@@ -304,8 +305,12 @@ class _Search(ByLines):
                 if hopeful and (whole or last):  # where one mends all, dearer ones do no more
                     hopeful.sort(key=lambda found: found[:2])
                     some = [(edit,) for _, _, edit in hopeful]
-                    if found := self._best(step, known, some, tried):
+                    found = self._best(step, known, some, tried)
+                    if found is not None and found.sure:
                         return found
+                    unsure = unsure or found
+        if unsure is not None:
+            return unsure
         if self._near < NEAR:  # what is faint is one fault
             return None
         if (by_lines := self._by_lines(stage, step, known)) is not None:
@@ -380,7 +385,8 @@ class _Search(ByLines):
                 standing = self._stand(version)
                 if self._is_believed(step.standing, standing):
                     others = tuple(e for e, m in ordered if m == mark_at_last and e is not edits)
-                    steps.append(MendingStep(version, edits, standing, others))
+                    sure = self._shows(step.standing, standing)
+                    steps.append(MendingStep(version, edits, standing, others, sure))
                     break
         if not steps:
             return None
@@ -421,7 +427,8 @@ class _Search(ByLines):
                 continue
             standing = self._stand(version)
             if self._is_believed(best.standing, standing):
-                best = MendingStep(version, (*best.edits, *other.edits), standing, best.others)
+                edits, sure = (*best.edits, *other.edits), best.sure or other.sure
+                best = MendingStep(version, edits, standing, best.others, sure)
         return best
 
     def _pair(

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from throughtime.arrays import refuse
 from throughtime.gradcheck import CheckError
 from throughtime.progress import expect, progress_bar
@@ -19,7 +21,7 @@ from throughtime.source.mending.mend_steps import MendingStep
 from throughtime.source.mending.mended import Standing
 from throughtime.source.mending.residue import without_safety
 from throughtime.source.recipe import Recipe
-from throughtime.source.tolerances import NEAR, TRIES_OF_A_STEP
+from throughtime.source.tolerances import NEAR, NOTHING, TRIES_OF_A_STEP
 
 MARKED = "1.1875"  # times what a clip would leave as it is: what depends on it becomes another
 
@@ -161,6 +163,17 @@ class Standings:
     def _is_believed(self, before: Standing, after: Standing) -> bool:
         """Whether nothing agrees less, and other data at another point agree more as well."""
         return is_believed(before, after, (self._stages, self._others))
+
+    def _shows(self, before: Standing, after: Standing) -> bool:
+        """Whether anything that is not 0 agrees more: what is 0 agrees with whatever is 0 there."""
+        for setting, found in after.items():
+            truth = self._truth[setting]
+            largest = max(float(np.abs(m.values).max(initial=0.0)) for m in truth.values())
+            for name, agreement in found.items():
+                size = float(np.abs(truth[name].values).max(initial=0.0))
+                if agreement.level > before[setting][name].level and size > NOTHING * largest:
+                    return True
+        return False
 
 
 def by_number(answer: tuple[int, Tried]) -> int:

@@ -120,14 +120,15 @@ class Factors:
         def is_that(number: float) -> bool:
             return abs(number / factor - 1) < FITS_NEARLY
 
-        found: list[str] = []
-        for text, number in ((" * -1", -1.0), (" * 2", 2.0), (" / 2", 0.5), (" * -2", -2.0)):
-            if is_that(number):
-                found.append(text)
         own = {node.id for node in ast.walk(ast.parse(beside)) if isinstance(node, ast.Name)}
         sizes = self._sizes()
         first = [text for text in sizes if _root(text) in own - {"self"}]
         sizes = {text: sizes[text] for text in dict.fromkeys([*first, *sizes])}
+        # Where an array has two entries, a mean is over these; else a half is what is written.
+        found = [f" / {text}" for text in first if sizes[text] == 2 and is_that(0.5)]
+        for text, number in ((" * -1", -1.0), (" * 2", 2.0), (" / 2", 0.5), (" * -2", -2.0)):
+            if is_that(number):
+                found.append(text)
         for text, size in sizes.items():
             if is_that(1 / size):
                 found.append(f" / {text}")
@@ -146,7 +147,7 @@ class Factors:
             for some in combinations(sorted(shortest), 3):
                 if is_that(1 / float(np.prod(some))):
                     found.append(f" / ({' * '.join(shortest[n] for n in some)})")
-        return found[:MOST_FITTING]
+        return list(dict.fromkeys(found))[:MOST_FITTING]
 
     def _sizes(self) -> dict[str, int]:
         """Whole numbers over 1: variables, then sizes of them, by what they are called."""

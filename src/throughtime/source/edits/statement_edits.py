@@ -41,6 +41,7 @@ OUTSIDE = {"save", "savez", "savetxt", "load", "loadtxt", "fromfile", "tofile", 
            "import_module", "urlopen", "get", "post", "sendall", "send"}  # fmt: skip
 ASSIGNMENT = ast.Assign | ast.AugAssign | ast.AnnAssign
 LOOP = ast.For | ast.While
+ANOTHER_SUM = "another sum"  # the kind of edits by which something is added to another one
 
 
 @dataclass(frozen=True)
@@ -303,7 +304,7 @@ def _of_statement(
             yield edit([Splice(sign, sign + 1, other)], "sign", 1.2, "other sign")
             for name, cost in _other_sums(node, scope):
                 at_target = Splice(file.start(node.target), file.end(node.target), name)
-                yield edit([at_target], "another sum", cost, "another sum")
+                yield edit([at_target], ANOTHER_SUM, cost, ANOTHER_SUM)
         else:
             yield edit([Splice(sign, sign + 1, "")], "only assigned", 1.2)
     target = getattr(node, "target", None) or (getattr(node, "targets", None) or [None])[0]

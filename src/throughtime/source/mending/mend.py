@@ -19,6 +19,7 @@ from throughtime.source.edits.edit import Edit
 from throughtime.source.edits.kept_each_step import KEPT_EACH_STEP
 from throughtime.source.edits.missing_sums import MISSING_SUM
 from throughtime.source.edits.region_text import RegionText, region_text
+from throughtime.source.edits.statement_edits import ANOTHER_SUM
 from throughtime.source.edits.versions import Replaced, changed_functions
 from throughtime.source.lines.trials import Setting, Trials, Tried
 from throughtime.source.mending.agreement import (
@@ -69,7 +70,7 @@ from throughtime.source.tolerances import (
 )
 
 # Kinds of edits that are few: what stays 0 as it stands is set, and each step keeps its values.
-FEW_OF_A_KIND = (CARRIED_ON, MISSING_SUM, KEPT_EACH_STEP, BEGUN_AT_ZERO)
+FEW_OF_A_KIND = (CARRIED_ON, MISSING_SUM, KEPT_EACH_STEP, BEGUN_AT_ZERO, ANOTHER_SUM)
 
 
 def mend(

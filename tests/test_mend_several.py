@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from throughtime.source import Recipe
+from throughtime.source.lines.annotate import annotate, first_wrong
 from throughtime.source.lines.what_fits import WhatFits
 from throughtime.source.mending.mend import mend
+from throughtime.source.recipe import Program
 
 CELL = '''
 """An LSTM whose cell goes back one step at a time; its loss is the root of a mean square."""
@@ -289,3 +291,16 @@ def test_what_should_be_0_is_not_that_less_itself():
     wanted = [np.zeros((4, 1))] * 2
     what = WhatFits(steps, ["dc", "before"], "@")
     assert what.expressions("dc * before", wanted, fits(wanted)) == []
+
+
+def test_which_line_is_the_call_that_gives_what_is_wrong(cell):
+    mistaken = "dc_next, self.cs[-1], self.kept[t]"
+    cell.path.write_text(CELL.replace("dc_next, self.cs[t - 1], self.kept[t]", mistaken))
+    found = first_wrong(annotate(Program(cell)))
+    assert found.line == within("self.step_back(")
+    assert found.expected == "self.cs[t - 1]"
+    assert found.noticed == (f"it is c_before in line {within('dc * c_before')} of Cell.step_back",)
+
+
+def within(text):
+    return next(n for n, line in enumerate(CELL.split("\n"), start=1) if text in line)

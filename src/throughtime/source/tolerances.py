@@ -61,6 +61,7 @@ FITS_NEARLY = 1e-3
 TOO_SMALL_A_DIVISOR = 1e-4  # of the largest: the quotient of smaller ones is no longer known
 MOST_ATOMS = 400  # variables that are looked at
 MOST_MADE = 4000  # of what is made of them, of one shape
+MOST_SUBTRACTED = 40  # variables of one shape, of which each is subtracted from each
 MOST_TERMS = 1200  # that a sum may lack …
 MOST_SUMS = 24  # … and sums of them with the same values
 MOST_FITTING = 6  # texts with the same values that are tried one after another

@@ -256,6 +256,8 @@ class _Findings:
                     by_line[site.path, site.line].append(found)
         for order, fault in enumerate(self.faults, start=1):
             found = self._of_fault(fault, order + bool(self.kept))
+            if found.status == "wrong" and found.edit is None:  # it may be given what is wrong
+                found = next(iter(changes_at_call(self.search, self.faults, fault, found)), found)
             by_line[found.path, found.line].append(found)
         if self.kept:
             found = self._of_kept(self.kept[0])

@@ -58,7 +58,7 @@ def changes_at_call(
         fits = [near(array) for array in wanted]
         fitting = there.expressions(old, wanted, fits)
         if fitting:
-            noticed = (f"{name} should be {fitting[0].text} where line {first} calls this",)
+            noticed = (f"it is {name} in line {finding.line} of {site.function}",)
             changes = [(old, one.text) for one in fitting]
             return [
                 replace(

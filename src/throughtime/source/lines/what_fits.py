@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import combinations_with_replacement, product
+from itertools import combinations_with_replacement, permutations, product
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ from throughtime.source.tolerances import (
     MOST_ATOMS,
     MOST_FITTING,
     MOST_MADE,
+    MOST_SUBTRACTED,
     TOO_SMALL_A_DIVISOR,
 )
 
@@ -117,6 +118,7 @@ class WhatFits(Factors):
                 arrays = self.arrays(text)
                 if arrays is not None:
                     table.append(Made(text, arrays, cost))
+        table += self._differences(own)
         table += self._products(shape)
         self._tables[shape] = table[:MOST_MADE]
         return self._tables[shape]
@@ -130,6 +132,15 @@ class WhatFits(Factors):
             with contextlib.suppress(ValueError):
                 values = tuple(np.broadcast_to(value, shape) for value in atom.values)
                 yield Made(atom.text, values, 0.1)
+
+    def _differences(self, own: Sequence[Made]) -> Iterator[Made]:
+        """A candidate less the state before it, as the slope of a gate between the two has it."""
+        forward = [a for a in own if a.text.split("[")[0] not in self._carried]
+        if len(forward) > MOST_SUBTRACTED:
+            return
+        for one, other in permutations(forward, 2):
+            pairs = zip(one.values, other.values, strict=True)
+            yield Made(f"({one.text} - {other.text})", tuple(a - b for a, b in pairs), 0.4)
 
     def _products(self, shape: tuple[int, ...]) -> Iterator[Made]:
         """Products of two variables, as matrices, that have a shape."""

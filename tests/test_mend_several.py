@@ -304,3 +304,8 @@ def test_which_line_is_the_call_that_gives_what_is_wrong(cell):
 
 def within(text):
     return next(n for n, line in enumerate(CELL.split("\n"), start=1) if text in line)
+
+
+def test_what_should_be_0_has_no_factor():
+    steps = frames(2, dz=column)
+    assert WhatFits(steps, ["dz"], "@").factors("dz", [np.zeros((4, 1))] * 2) == []

@@ -120,6 +120,8 @@ class Factors:
         def is_that(number: float) -> bool:
             return abs(number / factor - 1) < FITS_NEARLY
 
+        if not factor:  # what should be 0 is no multiple
+            return []
         own = {node.id for node in ast.walk(ast.parse(beside)) if isinstance(node, ast.Name)}
         sizes = self._sizes()
         first = [text for text in sizes if _root(text) in own - {"self"}]

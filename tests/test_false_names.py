@@ -316,3 +316,27 @@ def test_an_output_layer_of_one_output_is_no_bias_that_sees_the_delta_of_every_g
     values = {name: np.array(array) for name, array in target.parameters.items()}
     study = Study(target, values, Budget(10_000))
     assert by_steps(study.look(), study).faults == ("inside_a_step",)
+
+
+@alone
+def test_a_root_is_known_without_an_output_layer_by_a_factor_that_grows_with_the_loss():
+    own = GRU | {"head": "squared h", "root": True, "half": True, "T": 3, "B": 2, "I": 2, "H": 3}
+    own |= {"O": 3, "scale": 0.01, "stored": "gate by gate", "variant": "after, z", "seed": 540015}
+    first, *_ = names("root_taken", **own)
+    assert first == "root_taken"
+
+
+# --- with a layout: mistakes that our own backward pass could not make ---
+
+
+@pytest.mark.parametrize("kind", ["sum of h", "squared h"])
+def test_targets_of_another_step_are_known_where_a_loss_is_linear_too(kind):
+    own = GRU | {"head": kind, "T": 3, "B": 2, "I": 3, "H": 4, "O": 4, "time": "mean", "seed": 3}
+    assert names("targets_shifted", known="layout", **own) == ["targets_shifted"]
+
+
+def test_gates_are_swapped_though_one_of_them_is_the_forget_gate_too():
+    own = LSTM | {"variant": "coupled", "head": "sum of h", "T": 1, "I": 4, "H": 4, "O": 4}
+    own |= {"stored": "gate by gate, [x, h]", "scale": 0.3, "seed": 520113}
+    found = names("gates_swapped_in_dc", "wrong_sign", known="layout", **own)
+    assert set(found) == {"gates_swapped_in_dc", "wrong_sign"}

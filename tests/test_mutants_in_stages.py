@@ -12,6 +12,8 @@ from corpus.notebooks import Habits
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.model_from_target import model_from_target
 from throughtime.diagnosis.mutants import explain
+from throughtime.diagnosis.mutants.mutations import mutations
+from throughtime.diagnosis.mutants.staged_search import StagedSearch
 from throughtime.diagnosis.mutants.tested import seen_of
 from throughtime.diagnosis.mutants.trial import Trial
 from throughtime.diagnosis.stages import stages
@@ -159,3 +161,18 @@ def test_a_common_factor_is_common_to_all_its_digits():
     seen = seen_of(model, {n: 0.0123456789 * g for n, g in own.gradient().items()}, 1e-9)
     trial = Trial(model, seen, Budget(1))
     assert trial.strictly(trial()).wrong == 0
+
+
+def test_what_a_stage_proves_is_contradicted_where_more_is_explained_without_it():
+    """Faults with one gradient where nothing is handed on have several elsewhere."""
+    model = strangers.layout_of(GRU).model(notebooks.target(GRU).parameters)
+    true, other = (
+        next(one for one in mutations(model, [fault]) if one.everywhere)
+        for fault in ("dh_next_missing", "only_last_step_kept")
+    )
+    search = StagedSearch(model, seen_of(model, model.gradient((true,)), 1e-9), None, Budget(50))
+    found = [search.trial(true)]
+    assert found[0].complete
+    assert search.contradicts(found, other.key)
+    assert not search.contradicts(found, true.key)
+    assert not search.contradicts([search.trial()], other.key)  # which explains nothing itself

@@ -97,3 +97,23 @@ def test_without_a_bias_nothing_tells_that_the_first_steps_delta_is_right(biases
     assert of_one_tensor(observed, study, study.at(1)) is None
     named = {cause.fault for cause in tt.check(target, progress=False).causes}
     assert not named & {PLACE, "time_reversed", "sequences_swapped"}
+
+
+@pytest.mark.parametrize("T", [1, 2])
+def test_at_a_single_step_the_tensors_of_other_gates_do_not_see_a_gates_delta(T):
+    own = {"stored": "gate by gate, [h, x]", "biases": False, "T": T, "I": 3, "H": 4, "O": 2}
+    target = notebooks.target(Habits("LSTM", head="linear", **own), ("derivative_missing o",))
+    bare = tt.Target(target.parameters, target.loss, target.gradient)  # T is not said
+    report = tt.check(bare, progress=False)
+    assert report.verdict == "disagree"
+    assert report.causes == ()
+
+
+def test_what_an_upper_layer_has_of_its_initial_state_alone_is_no_witness_below():
+    own = {"stored": "[h, x]", "biases": False, "layers": 2, "states": True, "T": 2, "B": 2}
+    own |= {"I": 4, "H": 4, "O": 5, "seed": 510051}
+    habits = Habits("GRU", "before, z", "two layers", **own)
+    target = notebooks.target(habits, ("lower_layer_overwritten",), lengths=False)
+    report = tt.check(target, progress=False)
+    assert report.verdict == "disagree"
+    assert PLACE not in {cause.fault for cause in report.causes}

@@ -144,9 +144,29 @@ def everywhere(observed: Observed, study: Study) -> Iterator[CandidateCause]:
     if held is not None:
         yield _clipped(observed, whole, held)
         return
-    if study.reduction.kind != "root" and not held_elsewhere(observed, study, whole, names):
-        return
-    yield _factor(observed, whole, known_sizes(study, observed, names), names)
+    if study.reduction.kind == "root" or held_elsewhere(observed, study, whole, names):
+        yield _factor(observed, whole, known_sizes(study, observed, names), names)
+    elif _grows_with_the_loss(observed, study, whole, names):
+        known = replace(known_sizes(study, observed, names), kind="root")
+        found = _factor(observed, whole, known, names)
+        if "root_taken" in found.faults:
+            yield found
+
+
+def _grows_with_the_loss(
+    observed: Observed, study: Study, whole: Ratio, names: Sequence[str]
+) -> bool:
+    """Whether the factor is the loss times a number, here and with other parameters.
+
+    So it is where the loss is the root of what was differentiated.
+    """
+    there = study.elsewhere({name: steepest(observed, name) for name in names})
+    if there is None or not (observed.loss > 0 and there.loss > 0):
+        return False
+    share = there.loss / observed.loss
+    expected = Ratio(whole.value * share, whole.error * share, True, whole.entries)
+    found = over(there, names)
+    return found.fits and together(found, expected) and not together(found, whole)
 
 
 def at_a_single_step(observed: Observed, study: Study) -> CandidateCause | None:

@@ -57,6 +57,7 @@ def of_one_tensor(observed: Observed, study: Study, one: Observed | None) -> Can
     """
     wrong = observed.wrong()
     known = _of_the_same_delta(_witnesses(observed, study), wrong, study)
+    known = known if _handed_back(study, wrong) else ()
     if not known or study.roles.projection in wrong or _others_elsewhere(observed, study):
         return _of_biases(observed, study)
     where, parts = ", ".join(wrong), parts_of(observed, study)
@@ -167,19 +168,40 @@ def _kind(name: str, study: Study) -> str:
 def _of_the_same_delta(known: Sequence[str], wrong: Sequence[str], study: Study) -> tuple[str, ...]:
     """The witnesses without those of an upper layer, which do not see the δ of what is wrong.
 
-    With an upper layer's matrix at 0, nothing matters that lies below it, and without biases the
-    reverse holds too. Of one layer's U and W, W matters where U is 0.
+    With an upper layer's matrix at 0, nothing matters that lies below it. Of one layer's U and W, U
+    may matter only where W is not 0, and W matters where U is 0; what an upper layer has matters
+    there too, though not if something else reaches the output without it.
     """
     trials = LossReactions(study)
     zero = {name: np.zeros(array.shape) for name, array in study.values.items()}
+    masks = study.roles.recurrent or {}
 
     def beside(name: str) -> bool:
-        return all(
-            trials.reacts([n], {name: zero[name]}) or trials.reacts([name], {n: zero[n]})
-            for n in wrong
-        )
+        without = {name: zero[name]}
+        cut = [n for n in wrong if not trials.reacts([n], without)]
+        if not cut:
+            return True
+        others = [n for n in zero if n not in (name, study.roles.head_bias, *wrong)]
+        if any(trials.reacts([n], without) for n in others):
+            return False
+        known = all(n in masks and masks[n].all() for n in cut)
+        return known and all(trials.reacts([name], {n: zero[n]}) for n in cut)
 
     return tuple(name for name in known if name not in zero or beside(name))
+
+
+def _handed_back(study: Study, wrong: Sequence[str]) -> bool:
+    """Whether a wrong δ of any of these units would show in other tensors than these.
+
+    Over several steps it is handed back, and spoils the tensors of all gates. Where there may be a
+    single step, each gate's δ is seen by its own tensors alone: its bias, if every unit has one,
+    and of a bias its weights.
+    """
+    vectors = set(study.roles.vectors)
+    if (study.steps or 1) > 1 or set(wrong) & {*vectors, *study.roles.output}:
+        return True
+    units = [n for n in study.roles.matrices if n not in study.roles.lower]
+    return of_all_units(study, units)
 
 
 def _others_elsewhere(observed: Observed, study: Study) -> bool:

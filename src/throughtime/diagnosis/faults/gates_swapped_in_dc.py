@@ -60,15 +60,25 @@ from throughtime.diagnosis.mutants.shared_interventions import (
     Intervention,
     Model,
     Mutation,
+    at_site,
     in_each_layer,
 )
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
-    """δi = δc ⊙ i and δa = δc ⊙ a."""
-    if isinstance(model.cell, LSTM) and not model.cell.coupled:
-        edit: Intervention = lambda d: d | {"i": d["a"], "a": d["i"]}  # noqa: E731
-        yield from in_each_layer(model, dgates=edit)
+    """δi = δc ⊙ i and δa = δc ⊙ a.
+
+    Where f = 1 − i, the term −δc ⊙ c_{t−1} of the forget gate's share stays with i, or goes along.
+    """
+    if not isinstance(model.cell, LSTM):
+        return
+    edit: Intervention = lambda d: d | {"i": d["a"], "a": d["i"]}  # noqa: E731
+    if model.cell.coupled:
+        i = at_site("δi", "operand", lambda _, known: known("i"))
+        a = at_site("δa", "operand", lambda _, known: known("a"))
+        for one in in_each_layer(model):
+            yield one.with_places(("quantity", i), ("quantity", a))
+    yield from in_each_layer(model, "all of δi" if model.cell.coupled else "", dgates=edit)
 
 
 FAULT = Fault(

@@ -69,8 +69,11 @@ from throughtime.diagnosis.mutants.shared_interventions import (
 
 
 def mutations(model: Model) -> Iterator[Mutation]:
-    """The target of a neighbouring step, with or without a wrap at the end."""
-    if model.loss.last or model.steps < 2 or model.loss.kind in ("weighted", "given"):
+    """The target of a neighbouring step, with or without a wrap at the end.
+
+    The targets of a "weighted" loss are the numbers that the outputs are multiplied with.
+    """
+    if model.loss.last or model.steps < 2 or model.loss.kind == "given":
         return
     t = np.arange(model.steps)
     for words, source in {

@@ -18,7 +18,11 @@ from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.mutants.mutations import mutations
 from throughtime.diagnosis.mutants.postprocessing import FoundFault, tensor_of
 from throughtime.diagnosis.mutants.search import passes, search
-from throughtime.diagnosis.mutants.staged_search import MutantStage, in_stages
+from throughtime.diagnosis.mutants.staged_search import (
+    MutantStage,
+    StageResult,
+    in_stages,
+)
 from throughtime.diagnosis.mutants.tested import TestedGradient, limited, seen_of
 from throughtime.diagnosis.mutants.trial import Attempt, Trial
 from throughtime.diagnosis.tolerances import (
@@ -156,14 +160,27 @@ def explain_in_stages(
         if here.complete and (read.limit is None or _cut_off(model, read, here.attempts[0])):
             return _matches(model, read, right, here.with_equals)
     # Of as many mutations, those that explain all of a stage are believed first.
-    told = [one for one in (*reversed(before), *last) if one.proved]
+    stages_seen = (*reversed(before), *last)
+    told = [(one, proved) for one in stages_seen if (proved := _upheld(one, stages_seen))]
     if not told:
         return []
-    best = max(told, key=lambda one: (len(one.proved), one.complete))
-    chosen = _of_keys(model, [mutation.key for mutation in best.proved])
+    best, proved = max(told, key=lambda own: (len(own[1]), own[0].complete))
+    chosen = _of_keys(model, [mutation.key for mutation in proved])
     attempt = Trial(model, seen, budget.part(1, 1.0))(*chosen)
     match = _match(model, seen, right, replace(attempt, found=()), ())
     return [replace(match, proved=best.stage.words)]
+
+
+def _upheld(one: StageResult, others: Iterable[StageResult]) -> tuple[Mutation, ...]:
+    """The mutations that a stage proves, if none of them contradicts what another one shows.
+
+    At a stage, faults that are none may have the gradient of others that are not thought of; they
+    have it at no other stage, where something else explains more.
+    """
+    apart = [other for other in others if other is not one]
+    if any(other.search.contradicts(other.attempts, m.key) for m in one.proved for other in apart):
+        return ()
+    return one.proved
 
 
 def _of_keys(model: Model, keys: Collection[Key]) -> tuple[Mutation, ...]:

@@ -21,6 +21,7 @@ from throughtime.diagnosis.mutants.search import MutantSearch
 from throughtime.diagnosis.mutants.tested import TestedGradient
 from throughtime.diagnosis.mutants.trial import Attempt
 from throughtime.diagnosis.tolerances import (
+    CHANCE_ENTRIES,
     MOST_AT_A_STAGE,
     PASSES_OF_A_STAGE,
     SAME_GRADIENT,
@@ -197,6 +198,22 @@ class StagedSearch(MutantSearch):
             rest = tuple(c for c in one if not (c.in_head and self.model.has_head))
             found += [(*start, *rest) for start in self._starts()]
         return found
+
+    def contradicts(self, found: Sequence[Attempt], one: Key) -> bool:
+        """Whether the best attempt explains blocks that it does not explain with this mutation.
+
+        It has to explain some that are not explained without any mutation, and more of them than
+        this one may spoil by chance.
+        """
+        best = found[0]
+        own = next((m for m in (*self.head, *self.rest, *self.edits) if m.key == one), None)
+        if own is None or own in best.mutations or not any(self._useful(best.mutations, (own,))):
+            return False
+        self._allow(2)
+        plain, beside = self.trial(), self.trial(*best.mutations, own)
+        gained = self.trial.explained(best) - self.trial.explained(plain)
+        lost = gained - self.trial.explained(beside)
+        return len(lost) > 1 and sum(self.trial.seen.blocks[b].size for b in lost) > CHANCE_ENTRIES
 
     def _grown(self, beam: Sequence[Attempt], among: Iterable[Mutation]) -> list[Attempt]:
         """Sets with one mutation more, of each in turn, until one explains everything."""

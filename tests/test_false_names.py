@@ -340,3 +340,17 @@ def test_gates_are_swapped_though_one_of_them_is_the_forget_gate_too():
     own |= {"stored": "gate by gate, [x, h]", "scale": 0.3, "seed": 520113}
     found = names("gates_swapped_in_dc", "wrong_sign", known="layout", **own)
     assert set(found) == {"gates_swapped_in_dc", "wrong_sign"}
+
+
+def test_a_factor_is_no_other_loss_where_a_network_answers_once_with_one_number():
+    own = GRU | {"head": "one output", "O": 1, "answers": "last step", "T": 4, "I": 4, "H": 2}
+    found = names("wrong_sign", "factor_two", known="layout", **own, seed=530192)
+    assert set(found) == {"wrong_sign", "factor_two"}
+
+
+def test_a_factor_of_one_over_t_is_none_at_another_length():
+    own = GRU | {"variant": "after, 1-z", "head": "squared h", "T": 8, "B": 4, "I": 5, "H": 3}
+    own |= {"O": 3, "time": "sum", "batch": "sum", "longest": 12, "seed": 530133}
+    found = names("half_squared_error", "divided_by_batch", known="layout", **own)
+    assert "averaged_over_steps" not in found
+    assert "divided_by_batch" in found

@@ -1,13 +1,14 @@
 """The layout of a target that has none, and its data, by its losses alone."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
 
 import corpus as implementations
 import throughtime as tt
+from benchmarks.diagnose import strangers_layouts
 from corpus import Setting, notebooks
 from corpus.notebooks import Habits
 from small_networks import Small
@@ -17,7 +18,7 @@ from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.mutant_match import by_mutants
 from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.diagnosis.recovered_layout import structures, with_layout
-from throughtime.diagnosis.single_step_losses import SingleStep
+from throughtime.diagnosis.single_step_losses import RecurrentWeights, SingleStep
 from throughtime.gradcheck import Budget
 
 
@@ -401,3 +402,36 @@ def test_where_no_guess_has_the_loss_the_losses_tell_the_layout():
     assert found.recovered
     assert [cause.fault for cause in found.causes] == ["update_gate_term_missing"]
     assert any("No network" in note for note in found.notes)
+
+
+def test_what_does_not_matter_in_a_first_step_refutes_most_layouts():
+    """Of columns and square matrices of one size, hardly any role is refuted by its shape."""
+    habits = Habits("GRU", "after, z", "squared h", "gate by gate", T=2, I=1, H=3, O=3, bias=1.0)
+    study = study_of(notebooks.target(habits, (), lengths=True))
+    losses = DrawnLosses(study, 2_000)
+    weights = RecurrentWeights(losses)
+    idle = weights.idle()
+    assert idle == {"Ur", "Uz", "Uh", "Wr", "br"}
+    left = [one for one in structures(losses.shapes, idle) if weights.allows(one)]
+    assert 0 < len(left) < 200
+    assert len(list(islice(structures(losses.shapes), 10_000))) == 10_000
+    with_layout(study)
+    found = study.target.layout
+    assert (found.W, found.U) == (
+        {"r": "Wr", "z": "Wz", "n": "Wh"},
+        {"r": "Ur", "z": "Uz", "n": "Uh"},
+    )
+
+
+@pytest.mark.parametrize("states", [True, False])
+@pytest.mark.parametrize("variant", ["", "coupled", "peepholes"])
+def test_the_true_layout_is_not_among_those_that_are_refuted(variant, states):
+    habits = Habits("LSTM", variant, "linear", "gate by gate", T=2, I=2, H=3, O=2, states=states)
+    study = study_of(notebooks.target(habits, (), lengths=True))
+    weights = RecurrentWeights(DrawnLosses(study, 2_000))
+    own = strangers_layouts.layout_of(habits)
+    assert weights.allows(own)
+    shapes = weights.losses.shapes
+    places = own.placement(shapes).places
+    left = [one for one in structures(shapes, weights.idle()) if one.cell == own.cell]
+    assert any(one.placement(shapes).places == places for one in left)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from throughtime.arrays import Array
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.model_from_target import ModelFromTarget, model_from_target
@@ -18,6 +20,7 @@ from throughtime.diagnosis.mutants import (
     explained_by,
     passes,
 )
+from throughtime.diagnosis.mutants.known_factors import known_factors
 from throughtime.diagnosis.mutants.layout import Guess, Layout
 from throughtime.diagnosis.mutants.losses import GivenLoss
 from throughtime.diagnosis.mutants.model import HEAD, Model
@@ -127,7 +130,8 @@ def _compared(study: Study, known: ModelFromTarget, recovered: bool) -> MutantsF
         notes.append(OF_THE_LOSS if own else NONE)
         return MutantsFound([], notes, False, known.model, error, observed)
     if _whole(matches):
-        matches = _left_at_another_length(study, matches)
+        matches = _left_of_other_losses(study, known.model, kept, matches, error)
+        matches = _left_at_another_length(study, known.model, matches)
         matches = _left_at_another_point(study, matches, error)
     if not matches:
         notes.append(NONE)
@@ -151,6 +155,9 @@ OF_THE_LOSS = (
 )
 # Read off a gradient: any number is one, and where weights are small, a wrong slope is a number.
 FACTORS = {"scaled", "tensor_scaled", "gate_scaled"}
+ANOTHER_LOSS = "different_loss"
+# Where T is 8, 1/T is also ½ · ¼, or what a sequence of that length has by chance.
+OF_THE_LENGTH = {"averaged_over_steps", "summed_over_steps", "bias_averaged"}
 
 
 def _left_at_another_point(study: Study, matches: list[Match], error: float | None) -> list[Match]:
@@ -158,22 +165,10 @@ def _left_at_another_point(study: Study, matches: list[Match], error: float | No
 
     Otherwise those that explain the gradient at drawn parameters; none may be left.
     """
-    if not FACTORS & set(matches[0].faults):
+    drawn = _drawn(study) if FACTORS & set(matches[0].faults) else None
+    if drawn is None:
         return matches
-    rng = np.random.default_rng(study.seed + 17)
-    drawn = {
-        name: DRAWN_PARAMETERS * rng.standard_normal(np.shape(array))
-        for name, array in study.values.items()
-    }
-    found = study.gradient(drawn)
-    try:
-        with standing(study.target.parameters, {**study.values, **drawn}):
-            there = model_from_target(study.target).model
-    except ValueError:
-        return matches
-    if found is None or there is None:
-        return matches
-    seen = {name: g.astype(study.target.parameters[name].dtype) for name, g in found.items()}
+    there, seen = drawn
     near = _tolerance(seen, error)
     same = explained_by(matches[0], there, seen, near)
     near = max(SAME_SCALE * near, WRITTEN_FACTOR)
@@ -189,6 +184,58 @@ def _left_at_another_point(study: Study, matches: list[Match], error: float | No
     # What explains every number there does so here too, where a factor is as good.
     here = matches[0].before, matches[0].after
     return [replace(match, before=here[0], after=here[1]) for match in whole]
+
+
+def _drawn(study: Study) -> tuple[Model, dict[str, Array]] | None:
+    """The network and the gradient under test at drawn parameters; None where there is none."""
+    rng = np.random.default_rng(study.seed + 17)
+    drawn = {
+        name: DRAWN_PARAMETERS * rng.standard_normal(np.shape(array))
+        for name, array in study.values.items()
+    }
+    found = study.gradient(drawn)
+    try:
+        with standing(study.target.parameters, {**study.values, **drawn}):
+            there = model_from_target(study.target).model
+    except ValueError:
+        return None
+    if found is None or there is None:
+        return None
+    kinds = {name: array.dtype for name, array in study.target.parameters.items()}
+    return there, {name: g.astype(kinds[name]) for name, g in found.items()}
+
+
+def _left_of_other_losses(
+    study: Study, model: Model, gradient: Gradient, matches: list[Match], error: float | None
+) -> list[Match]:
+    """The matches, of another loss only if that is no factor.
+
+    Where a network answers once with a single number, any loss has the right gradient times a
+    factor. If it is the same with other parameters, the factor is all that is known.
+    """
+    if matches[0].faults != (ANOTHER_LOSS,):
+        return matches
+    near = SAME_SCALE * _tolerance(gradient, error)
+    here = _common_factor(model, gradient, near)
+    drawn = None if here is None else _drawn(study)
+    if here is None or drawn is None:
+        return matches
+    there = _common_factor(*drawn, near)
+    if there is None or abs(there - here) > near * abs(here):
+        return matches
+    others = set(FAULTS) - {ANOTHER_LOSS}
+    found = explain(model, gradient, error=error, among=others, thorough=False)
+    return found if _whole(found) else matches
+
+
+def _common_factor(model: Model, gradient: Gradient, near: float) -> float | None:
+    """The factor between a gradient and the right one; None where there is no such factor."""
+    right = model.gradient()
+    n, g = (np.concatenate([own[name].ravel() for name in right]) for own in (right, gradient))
+    square = float(n @ n)
+    factor = float(g @ n) / square if square else 0.0
+    off = float(np.linalg.norm(g - factor * n))
+    return factor if factor and off <= near * float(np.linalg.norm(g)) else None
 
 
 def _same_factors(match: Match, found: Sequence[FoundFault], near: float) -> bool:
@@ -289,18 +336,43 @@ def _error_of(model: Model, observed: Observed) -> float:
     return ERRORS_OF_OTHER_ENTRIES * max(off)
 
 
-def _left_at_another_length(study: Study, matches: list[Match]) -> list[Match]:
+def _left_at_another_length(study: Study, model: Model, matches: list[Match]) -> list[Match]:
     """The matches without names that another number of steps refutes.
 
     Where T is 2, or B, what divides by it looks like many another factor; with one step more it
-    does not.
+    does not. Where none of the names holds there, those do which have that factor here as well.
     """
     names = {n for match in matches for n in _names(match)}
-    if len(names) == len(matches[0].faults):
+    if len(names) == len(matches[0].faults) and not names & OF_THE_LENGTH:
         return matches  # nothing to choose from
-    possible = _at_another_length(study, names)
+    elsewhere = _at_another_length(study, names)
+    possible = {name for match in elsewhere for name in _names(match)} or names
     kept = [found for match in matches if (found := _only(match, possible)) is not None]
-    return kept or matches
+    if kept or not names & OF_THE_LENGTH:
+        return kept or matches
+    values = {factor.fault: factor.value for factor in known_factors(model)}
+    wanted = _product(matches[0], values)
+    same = [
+        match
+        for match in elsewhere
+        if match.mutations == matches[0].mutations
+        and not _names(match) & OF_THE_LENGTH
+        and abs(_product(match, values) - wanted) <= WRITTEN_FACTOR * abs(wanted)
+    ]
+    here = {"T": str(model.steps)}
+    return [
+        replace(matches[0], found=_with_facts(match.found, here), rivals=match.rivals)
+        for match in same[:1]
+    ] or matches
+
+
+def _product(match: Match, values: Mapping[str, float]) -> float:
+    """The product of the known factors among the faults of a match."""
+    return math.prod(values.get(one.fault, 1.0) for one in match.found)
+
+
+def _with_facts(found: Sequence[FoundFault], more: Mapping[str, str]) -> tuple[FoundFault, ...]:
+    return tuple(replace(one, facts={**one.facts, **more}) for one in found)
 
 
 def _names(match: Match) -> set[str]:
@@ -321,8 +393,8 @@ def _only(match: Match, possible: set[str]) -> Match | None:
     return replace(match, found=tuple(found), rivals=rivals)
 
 
-def _at_another_length(study: Study, names: set[str]) -> set[str]:
-    """Those of some faults that explain the gradient at another length too; all if none can be run.
+def _at_another_length(study: Study, names: set[str]) -> list[Match]:
+    """What explains the gradient at another length, by some faults and by factors.
 
     One length is enough: what holds there by chance would have to hold here by chance as well.
     """
@@ -343,8 +415,8 @@ def _at_another_length(study: Study, names: set[str]) -> set[str]:
         there = explain(known.model, gradient, among=names, error=error)
         whole = [match for match in there if not match.unexplained]
         if whole:
-            return {name for match in whole for name in _names(match)}
-    return names
+            return whole
+    return []
 
 
 def known_roles(roles: Roles, model: Model) -> Roles:

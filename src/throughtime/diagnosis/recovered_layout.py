@@ -28,7 +28,7 @@ from throughtime.diagnosis.mutants.data_readings import Readings
 from throughtime.diagnosis.mutants.layout import VARIANTS, Layout
 from throughtime.diagnosis.mutants.losses import ModelLoss
 from throughtime.diagnosis.recovered_data import RecoveredNetwork, Recovery, Way
-from throughtime.diagnosis.single_step_losses import SingleStep
+from throughtime.diagnosis.single_step_losses import RecurrentWeights, SingleStep
 from throughtime.diagnosis.tolerances import (
     COARSE_EPSILON,
     DIRECTIONS_OF_W,
@@ -137,7 +137,9 @@ class LayoutSearch:
 
     def run(self) -> Layout | None:
         """The first layout that is believed."""
-        every = list(islice(structures(self.losses.shapes), MOST_STRUCTURES))
+        weights = RecurrentWeights(self.losses)
+        possible = filter(weights.allows, structures(self.losses.shapes, weights.idle()))
+        every = list(islice(possible, MOST_STRUCTURES))
         any_shown: list[Supposed] = []
         for start in range(0, len(every), STRUCTURES_AT_ONCE):
             part = every[start : start + STRUCTURES_AT_ONCE]
@@ -503,12 +505,16 @@ class Anything(Readings):
         return True
 
 
-def structures(shapes: Mapping[str, Shape]) -> Iterator[Layout]:
+def structures(shapes: Mapping[str, Shape], idle: frozenset[str] = frozenset()) -> Iterator[Layout]:
     """Every layout that these names and shapes allow, without data and loss.
 
     First all of them with their likeliest order of the gates.
+
+    Args:
+        shapes: of the arrays.
+        idle: names of those on which the loss of a single step does not depend.
     """
-    found = list(arrangements(shapes, Anything(None, None)))
+    found = list(arrangements(shapes, Anything(None, None, idle=idle)))
     for number in range(max((len(one.orders) for one in found), default=0)):
         for one in found:
             if number >= len(one.orders):

@@ -1,9 +1,12 @@
 """What the losses of a single step tell of a network without biases, where no data are known.
 
-With states at 0, U and the gate that forgets do not matter at T = 1, and a candidate of 0 gives
-outputs of 0 whatever else there is. So a layout is refuted where its blocks of these gates are put
-at 0 and the loss changes, or is not that of outputs of 0. And the loss as a function of a multiple
-of V is a parabola for a squared error, and a straight line for a weighted sum.
+With states at 0, U and the gate that forgets do not matter at T = 1; with others, U matters in
+every gate. So most layouts are refuted by which arrays matter there, for a few losses in all.
+
+Without biases, a candidate of 0 gives outputs of 0 whatever else there is. So a layout is refuted
+where its blocks of these gates are put at 0 and the loss changes, or is not that of outputs of 0.
+And the loss as a function of a multiple of V is a parabola for a squared error, and a straight line
+for a weighted sum.
 """
 
 from __future__ import annotations
@@ -15,11 +18,84 @@ from throughtime.diagnosis.driven_points import CANDIDATES, FROM_CELL_BEFORE
 from throughtime.diagnosis.mutants.cells import RNN
 from throughtime.diagnosis.mutants.layout import Layout
 from throughtime.diagnosis.mutants.losses import ModelLoss
-from throughtime.diagnosis.mutants.model import EMBEDDING, HEAD, START, Block, Placement
+from throughtime.diagnosis.mutants.model import (
+    EMBEDDING,
+    HEAD,
+    START,
+    Block,
+    BlockPlace,
+    Placement,
+)
 from throughtime.diagnosis.tolerances import FAR_MULTIPLE, LEAST_SIGHT
 
+POINTS_WITHOUT = 8
 BIASES = "bcdq"
 IDLE = {"LSTM": "f", "GRU": "r"}  # gates that multiply the state before alone
+
+
+class RecurrentWeights:
+    """Refutes layouts whose recurrent weights matter in some gates of a first step, not in others.
+
+    Args:
+        losses: of the target.
+    """
+
+    def __init__(self, losses: DrawnLosses) -> None:
+        self.losses = losses
+        self._matters: dict[str, bool | None] = {}
+
+    def idle(self) -> frozenset[str]:
+        """The arrays that do not matter in a first step; none where hardly anything does."""
+        whole = {name: BlockPlace(name, slice(None)) for name in self.losses.shapes}
+        found = {name for name, place in whole.items() if self.matters(place) is False}
+        return frozenset(found if len(found) + 1 < len(whole) else ())
+
+    def allows(self, layout: Layout) -> bool:
+        """Whether all of U matters, or nothing of it."""
+        try:
+            places = layout.placement(self.losses.shapes).places
+        except ValueError:
+            return False
+        gates, kind = layout.cell.gates, type(layout.cell).__name__
+        for layer in range(layout.layers):
+            own = {b: p for b, p in places.items() if b.layer == layer and not b.direction}
+            # c_0 may be 0 where h_0 is not, and then f does not matter.
+            seen = {
+                self.matters(place)
+                for block, place in own.items()
+                if block.kind == "U" and (kind, gates[block.gate]) != ("LSTM", "f")
+            }
+            if {True, False} <= seen:
+                return False
+            if (
+                False in seen
+                and kind == "GRU"
+                and any(
+                    self.matters(place)
+                    for block, place in own.items()
+                    if block.kind in "Wb" and gates[block.gate] == "r"
+                )
+            ):
+                return False
+        return True
+
+    def matters(self, place: BlockPlace) -> bool | None:
+        """Whether the loss of a first step changes without a block; None where it hardly does."""
+        key = repr(place)
+        if key not in self._matters:
+            mask = Mask.of([place], self.losses.shapes)
+            self._matters[key] = self._without(mask)
+        return self._matters[key]
+
+    def _without(self, mask: Mask) -> bool | None:
+        """See `matters`; a unit of ReLU may be dead at one point, and hardly at all of them."""
+        same = True
+        for number in range(POINTS_WITHOUT):
+            whole, left = self.losses.loss(1, number), self.losses.loss(1, number, mask)
+            if abs(whole - left) > 10 * self.losses.tolerance * max(1.0, abs(whole)):
+                return True
+            same = same and whole == left  # NaN is not
+        return False if same else None
 
 
 class SingleStep:

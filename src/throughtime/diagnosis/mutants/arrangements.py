@@ -206,6 +206,32 @@ class _Roles:
         found += [self._item((name,), own=False) for name in single]
         object.__setattr__(self, "items", found)
 
+    def _idle(self, item: Item) -> int:
+        """How many of its arrays do not matter in a first step, in any layer."""
+        if not self.data.idle:
+            return 0
+        layers = self.stack.layers
+
+        def idle(name: str) -> bool:
+            own = [layer.get(name, name) for layer in layers]
+            return all(one in self.data.idle for one in own)
+
+        return sum(idle(name) for name in item.names if name)
+
+    def _may_be(self, role: str, item: Item) -> bool:
+        """Whether a first step may depend on it as far as it does.
+
+        On U it depends in all gates or, where states are 0, in none; of the rest, all matters but
+        what belongs to a gate that multiplies a state before, or to inputs that are 0.
+        """
+        idle = self._idle(item)
+        if not idle or role == "p" or (role in "WUE" and idle == len(item.names)):
+            return True
+        own = self.kind == "LSTM" and item.own and role == "U"
+        if role == "U":
+            return own and idle == len(item.names) - 1  # where c_0 is 0 and h_0 is not
+        return item.own and idle == 1 and self.kind in ("LSTM", "GRU")
+
     def _item(self, names: Group, own: bool) -> Item:
         shape = self.shapes[next(name for name in names if name)]
         flat = not own and self.gates > 1 and len(shape) == 2 and shape[0] == self.gates
@@ -230,6 +256,8 @@ class _Roles:
         """W and U, how they are held, H and I."""
         matrices = [item for item in self.items if self._recurrent(item)]
         for W in matrices:
+            if not self._may_be("W", W):
+                continue
             for transposed in (False, True):
                 rows, columns = W.turned(transposed)
                 units, rest = divmod(rows, 1 if W.own else self.gates)
@@ -243,7 +271,7 @@ class _Roles:
                     for turned in (False, True):
                         across, along = U.turned(turned)
                         same = along == units and across == units * (1 if U.own else self.gates)
-                        if U is not W and same:
+                        if U is not W and same and self._may_be("U", U):
                             held = {**options, "recurrent_transposed": turned}
                             yield {"W": W, "U": U}, held, units, columns
 
@@ -262,7 +290,8 @@ class _Roles:
         """The embedding, or none, and how many numbers or classes inputs have."""
         for E in left:
             classes, inner = E.shape
-            if self._beside(E) and inner == features and self.data.may_be_classes(classes):
+            fits = self._beside(E) and inner == features and self._may_be("E", E)
+            if fits and self.data.may_be_classes(classes):
                 yield {"E": E}, classes
         if self.data.may_have(features):
             yield {}, features
@@ -275,7 +304,7 @@ class _Roles:
             yield {}, {}, self.data.outputs
             return
         for V in left:
-            if not self._beside(V):
+            if not self._beside(V) or not self._may_be("V", V):
                 continue
             for turned in (False, True):
                 outputs, inner = V.turned(turned)
@@ -295,6 +324,8 @@ class _Roles:
         outputs, inner = V.turned(turned)
         for Q in left:
             if Q is V or not self._beside(Q) or Q.turned(turned) != (inner, units):
+                continue
+            if not self._may_be("Q", Q):
                 continue
             rest = [item for item in left if item not in (V, Q)]
             if not all(item.vector for item in rest):
@@ -338,7 +369,7 @@ class _Roles:
         """Whether an array has a role's size, or each of a group has that of one gate."""
         if ("" in item.names and role != "p") or not self._allowed(role, item):
             return False
-        if item.letters and role != "p":
+        if (item.letters and role != "p") or not self._may_be(role, item):
             return False
         if item.own:
             return item.size == units

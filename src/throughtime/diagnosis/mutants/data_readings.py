@@ -49,12 +49,14 @@ class Readings:
         targets: numbers or classes; None: none are known.
         steps: T; None where it is unknown.
         outputs: O of a head that is no parameter; None where there is none.
+        idle: names of arrays on which the loss of a single step does not depend.
     """
 
     inputs: Any
     targets: Any
     steps: int | None = None
     outputs: int | None = None
+    idle: frozenset[str] = frozenset()
 
     @cached_property
     def _x(self) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import throughtime as tt
-from benchmarks.diagnose.strangers import Stranger
+from benchmarks.diagnose.strangers import Stranger, stranger
 from corpus.notebooks import Habits
 from throughtime.diagnosis.between_steps import by_steps
 from throughtime.diagnosis.clipping_and_decay import decayed_at_a_single_step
@@ -354,3 +354,36 @@ def test_a_factor_of_one_over_t_is_none_at_another_length():
     found = names("half_squared_error", "divided_by_batch", known="layout", **own)
     assert "averaged_over_steps" not in found
     assert "divided_by_batch" in found
+
+
+# --- places: what no length is needed for, and what recovered data do not tell ---
+
+
+def test_without_other_lengths_an_output_layer_that_is_wrong_is_a_place():
+    own = GRU | {"head": "softmax", "T": 3, "B": 2, "I": 4, "H": 3, "O": 3, "epsilon": 0.01}
+    mistakes = ("softmax_derivative_twice", "output_delta_accumulates")
+    (cause,) = causes(*mistakes, known="plain", **own, stored="[h, x]", scale=0.01, seed=560092)
+    assert cause.fault == "output_layer"
+    assert "own gradient is wrong" in cause.evidence[0]
+
+
+def test_the_upper_of_two_layers_is_no_output_layer():
+    own = GRU | {"head": "sum of h", "T": 9, "I": 2, "H": 2, "O": 2, "layers": 2, "scale": 0.01}
+    own |= {"stored": "[x, h]", "head_first": True, "one_hot": True, "seed": 560118}
+    assert "output_layer" not in names("truncated", "last_dy_at_every_step", known="plain", **own)
+
+
+def test_an_output_layer_that_agrees_is_said_to():
+    own = LSTM | {"head": "linear", "T": 4, "I": 3, "H": 3, "O": 2, "stored": "[x, h]"}
+    target = Stranger(0, Habits(**own), ("gate_left_out f", "dc_next_missing"), "plain").target()
+    notes = " ".join(tt.check(target, progress=False).notes)
+    assert "The output layer is right, since Wy and by agree" in notes
+
+
+@pytest.mark.parametrize(
+    ("seed", "fault"), [(530010, "targets_shifted"), (530043, "time_reversed")]
+)
+def test_data_of_sequences_that_begin_alike_refute_nothing_of_other_steps(seed, fault):
+    """Of their targets at that step only the sum is recovered."""
+    (cause,) = tt.check(stranger(seed).target(), progress=False).causes
+    assert fault in (cause.fault, *cause.alternatives)

@@ -11,6 +11,7 @@ named where it predicted the numbers of the gradient (`predicted.py`), and other
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from throughtime.diagnosis.localise import (
 from throughtime.diagnosis.observed import CandidateCause, Observed
 from throughtime.diagnosis.one_tensor import of_all_units, of_one_tensor
 from throughtime.diagnosis.predicted import Prediction, predicted
+from throughtime.diagnosis.roles import LossReactions
 from throughtime.diagnosis.simple_points import SimplePoints
 from throughtime.diagnosis.single_step import within_a_step
 from throughtime.diagnosis.tolerances import DRAWN_PARAMETERS, SAME_STATE
@@ -46,14 +48,20 @@ OF_THE_LOSS = (
     "last_output_gradient_at_every_step",
     "targets_shifted",
 )
+OF_ONE_STEPS_LOSS = ("different_loss", "softmax_derivative_twice", "epsilon_in_log")
 
 
 def by_steps(observed: Observed, study: Study) -> CandidateCause | None:
-    """What experiments with lengths and parameters say; None where the target allows none."""
+    """What experiments with lengths and parameters say; None where the target allows none.
+
+    Without another length no more than the output layer's own gradient tells a place.
+    """
     one = study.at(1)
     alone = of_one_tensor(observed, study, one)
-    if alone is not None or one is None:
+    if alone is not None:
         return alone
+    if one is None:
+        return _output_layer_alone(observed, study)
     if one.wrong():
         # Where every bias agrees, each δ of T = 1 is right, and what is wrong is its operand.
         outside = {*study.roles.vectors, *study.roles.output}
@@ -62,14 +70,39 @@ def by_steps(observed: Observed, study: Study) -> CandidateCause | None:
             if alone is not None:
                 return alone
         lead = f"It already disagrees at T = 1, in {', '.join(one.wrong())}."
-        return _told(
-            lambda: within_a_step(observed, one, SimplePoints(study), lead), lead, one, study
+        return _or_of_the_outputs(
+            _told(
+                lambda: within_a_step(observed, one, SimplePoints(study), lead), lead, one, study
+            ),
+            study,
         )
     longest = _longest_right(study) or 1
     lead = f"It agrees at T = 1, but not at T = {observed.steps}."
     if longest > 1:
         lead = f"It agrees up to T = {longest}, and disagrees from T = {longest + 1} on."
     return _told(lambda: _beyond(observed, study, longest, lead), lead, observed, study)
+
+
+def _or_of_the_outputs(found: CandidateCause, study: Study) -> CandidateCause:
+    """The candidate; where no output layer is known, δ of the outputs may be wrong in its place."""
+    if found.fault != "inside_a_step" or study.roles.output or found.where:
+        return found
+    return replace(found, alternatives=(*found.alternatives, *OF_ONE_STEPS_LOSS))
+
+
+def _output_layer_alone(observed: Observed, study: Study) -> CandidateCause | None:
+    """The output layer where all of it is wrong, and what lies below; None where that is not so.
+
+    Where its bias agrees, or nothing else is wrong, it may be what δ is multiplied with.
+    """
+    output, wrong = set(study.roles.output), set(observed.wrong())
+    if not output < wrong or not LossReactions(study).proved_head(study.roles):
+        return None
+    said = (
+        f"The output layer's own gradient is wrong, in {', '.join(sorted(output))}: no recurrent "
+        "step comes before it on the way back."
+    )
+    return family_candidate("output_layer", (said,), ())
 
 
 def _told(

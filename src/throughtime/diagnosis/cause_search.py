@@ -27,7 +27,7 @@ from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.mutant_match import by_mutants, known_roles
 from throughtime.diagnosis.observed import CandidateCause, Gradient, Observed, observe
 from throughtime.diagnosis.rearranged import copied, permuted, transposed
-from throughtime.diagnosis.refutation import Refutation, draws_no_mask
+from throughtime.diagnosis.refutation import Refutation, draws_no_mask, undetermined
 from throughtime.diagnosis.through_a_softmax import through_a_softmax
 from throughtime.diagnosis.tolerances import (
     ENTRIES_OF_A_LOOK,
@@ -157,6 +157,8 @@ class CauseSearch:
         if observed is None:
             found = by_mutants(self.study)
             self.refutation.model, self.refutation.error = found.model, found.error
+            if found.recovered and found.model is not None:
+                self.refutation.spared = undetermined(found.model)
             if found.whole or (found.causes and not found.recovered):
                 self.causes, self.notes = found.causes, found.notes
                 return

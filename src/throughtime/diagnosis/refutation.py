@@ -9,19 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.faults import FAULTS
 from throughtime.diagnosis.localise import BETWEEN, INSIDE, OUTPUT, family_candidate
 from throughtime.diagnosis.mutants import Model, explain, mutants_of
 from throughtime.diagnosis.observed import CandidateCause, Observed
-from throughtime.diagnosis.tolerances import PASSES_OF_A_REFUTATION
+from throughtime.diagnosis.tolerances import PASSES_OF_A_REFUTATION, SAME_STATE
 from throughtime.gradcheck import Budget
 
 MASK = "dropout_mask_redrawn"
 # What is read off a gradient after the backward pass, so that it needs no mutation to be refuted.
 READ_OFF = ("gate_scaled", "tensor_scaled", "gates_permuted", "bias_of_gate_copied")
+# Faults that pair a step's δ, or its target, with what belongs to another step or sequence.
+OF_OTHER_STEPS = frozenset(
+    {"targets_shifted", "sequences_swapped", "time_reversed", "last_cache_at_every_step"}
+    | {"states_off_by_one", "wrapped_initial_state", "only_one_sequence_counts"}
+)
 MEMBERS = {"output_layer": OUTPUT, "inside_a_step": INSIDE, "between_steps": BETWEEN}
 
 
@@ -34,12 +42,14 @@ class Refutation:
         model: the network behind the target, if its layout is believed.
         maskless: whether it is known that no mask is drawn, or that it makes no difference.
         error: of the network's gradient, relative to a block's largest entry; by default rounding.
+        spared: faults that the network does not refute, since its data are not all known.
     """
 
     study: Study
     model: Model | None = None
     maskless: bool = False
     error: float | None = None
+    spared: frozenset[str] = frozenset()
     # With the gradient that was seen, which keeps its identity from being used again.
     _known: dict[tuple[str, int], tuple[object, bool]] = field(default_factory=dict, init=False)
 
@@ -47,7 +57,7 @@ class Refutation:
         """Whether a fault is known not to be what is seen."""
         if fault == MASK and self.maskless:
             return True
-        if self.model is None or FAULTS[fault].mutations is None:
+        if self.model is None or FAULTS[fault].mutations is None or fault in self.spared:
             return False
         key = fault, id(observed.gradient)
         if key not in self._known:
@@ -70,7 +80,8 @@ class Refutation:
         """
         names = list(candidate.faults)
         known = [n for n in names if FAULTS[n].mutations is not None or n in READ_OFF]
-        if self.model is None or candidate.undone is not None or known != names:
+        apart = self.model is None or candidate.undone is not None or known != names
+        if apart or self.spared.intersection(names):
             return [name for name in names if self.denies(name, observed)]
         return [] if self._gives(self.model, names, observed) else names
 
@@ -109,6 +120,22 @@ class Refutation:
         if set(observed.wrong()) & output:
             return "output_layer"
         return "inside_a_step" if one.wrong() else "between_steps"
+
+
+def undetermined(model: Model) -> frozenset[str]:
+    """The faults that recovered data do not refute: where two sequences are in the same state.
+
+    Of their targets at that step only the sum matters to the loss, so that each may be another one;
+    so may each δ be, and these faults multiply it with values in which the sequences differ.
+    """
+    h = [own.h[1:] for own in model.top().values()]
+    for states in h:
+        scale = float(np.abs(states).max()) or 1.0
+        for one, other in combinations(range(states.shape[1]), 2):
+            apart = np.abs(states[:, one] - states[:, other]).max(axis=1)
+            if apart.min() <= SAME_STATE * scale:
+                return OF_OTHER_STEPS
+    return frozenset()
 
 
 def draws_no_mask(layout: Any) -> bool:

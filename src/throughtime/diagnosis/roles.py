@@ -504,6 +504,13 @@ class LossReactions(RoleSearch):
     def __init__(self, study: Any) -> None:
         super().__init__(study.values, study.loss, study.seed, study.shorter(1) is not None)
 
+    def proved_head(self, roles: Roles) -> bool:
+        """Whether the loss is a function of the head's matrix as it is of an output layer alone.
+
+        Without a single step, the upper of two layers may be taken for it.
+        """
+        return roles.head is not None and self._proved(roles.head)
+
     def spare(self, vectors: list[str]) -> tuple[str, ...]:
         """Of every two of these biases of which only the sum matters, the second."""
         return self._spare(tuple(vectors))

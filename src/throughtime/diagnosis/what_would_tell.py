@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from throughtime.diagnosis.experiments import Study
-from throughtime.gradcheck import Target
+from throughtime.diagnosis.roles import LossReactions
+from throughtime.gradcheck import Spent, Target
 
 ONE_LENGTH = (
     "Only one length can be run. Faults that show in how the gradient changes with T were "
@@ -35,6 +36,10 @@ PASTE = "In one line, to be pasted into `tt.Target(…)`: `{line}`{made}."
 MADE = ", where `make_target(inputs, targets)` stands for what makes this target of its data"
 LENGTHS = "at_length=lambda T: make_target(inputs[:T], targets[:T])"
 LAYOUT = "layout=tt.layouts.guess(inputs, targets)"
+OUTPUT_AGREES = (
+    "The output layer is right, since {agrees}: what is wrong comes after it on the way back, in "
+    "what it hands down, within a step, or from step to step."
+)
 NUMBERS_ALONE = (
     "Numbers alone show only factors, rearrangements and the like: `tt.check` on the code "
     "that computes them would look further."
@@ -57,7 +62,21 @@ def unknown(wrong: Sequence[str], study: Study, *, beside: bool, modelled: bool)
     untried = _untried(study, modelled)
     if not untried:
         return [f"{start}: no known fault explains it."]
-    return [f"{start}: nothing tried explains it.", *untried]
+    return [f"{start}: nothing tried explains it.", *_output_agrees(wrong, study), *untried]
+
+
+def _output_agrees(wrong: Sequence[str], study: Study) -> list[str]:
+    """A sentence where the output layer is known and agrees, and other tensors are wrong."""
+    output = study.roles.output if study.evaluates else ()
+    if not output or set(output) & set(wrong):
+        return []
+    try:
+        if not LossReactions(study).proved_head(study.roles):
+            return []
+    except Spent:
+        return []
+    agrees = f"{' and '.join(output)} agree{'s' * (len(output) == 1)}"
+    return [OUTPUT_AGREES.format(agrees=agrees)]
 
 
 def place_alone(study: Study, *, modelled: bool) -> list[str]:

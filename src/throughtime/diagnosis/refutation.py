@@ -80,8 +80,9 @@ class Refutation:
         """
         names = list(candidate.faults)
         known = [n for n in names if FAULTS[n].mutations is not None or n in READ_OFF]
-        apart = self.model is None or candidate.undone is not None or known != names
-        if apart or self.spared.intersection(names):
+        if self.model is None or candidate.undone is not None or known != names:
+            return [name for name in names if self.denies(name, observed)]
+        if self.spared.intersection(names):
             return [name for name in names if self.denies(name, observed)]
         return [] if self._gives(self.model, names, observed) else names
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -30,6 +30,7 @@ from throughtime.source.finding.training_steps import (
     is_pass,
     kept_gradients,
     losses_in,
+    made_of_losses,
 )
 from throughtime.source.finding.updates import without_optimisers
 from throughtime.source.meanings import BACKWARD, FORWARD, HIDDEN, LONGEST, VALUES, role, size_kind
@@ -327,13 +328,17 @@ class RegionSearch:
             first = reading.steps[0] if reading.steps else None
             where = f"steps from {first[0]}, axis {first[1]}" if first else ""
             gradient = f"gradient: {self.region.name}"
-            for name in self._losses():
+            own = self._losses()
+            parts = self._parts_of_losses(own)
+            for name in own:
                 yield replace(
                     reading,
                     order=float(order),
                     loss=f"{self.text}\nloss = {name}",
                     said=tuple(filter(None, (where, f"loss: {name}", gradient))),
                     needs_agreement=_is_error(name),
+                    own_loss=bool(parts) and name not in parts,
+                    passes_over=name in parts,
                 )
             errors = errors_of(self.body)
             others = self._losses() if errors else []
@@ -503,7 +508,25 @@ class RegionSearch:
             if 0 < number.size <= most and np.isfinite(number).all():
                 late = _is_error(name) or bool(RUNNING.search(name))
                 found.append((late, name != "loss", number.size > 1, name))
-        return [name for *_, name in sorted(found)][:4]
+        names = [name for *_, name in sorted(found)][:4]
+        parts = self._parts_of_losses([*names, *(name for *_, name in found)])
+        whole = [n for n in made_of_losses(self.body) if n in {name for *_, name in found}]
+        shown = [self.region.shown] if self.region.shown and self._is_one(self.region.shown) else []
+        return [*dict.fromkeys([*shown, *whole, *(n for n in names if n not in parts), *names])]
+
+    def _is_one(self, text: str) -> bool:
+        """Whether an expression is one finite number by now."""
+        value = value_of(self.bench, text)
+        return np.size(value) == 1 and bool(np.isfinite(np.asarray(value, float)).all())
+
+    def _parts_of_losses(self, losses: Sequence[str]) -> set[str]:
+        """The losses that are only parts of what the step makes of them and shows."""
+        made = made_of_losses(self.body)
+        found = {part for name in losses for part in made.get(name, ())}
+        if self.region.shown in losses:
+            shown = ast.walk(ast.parse(self.region.shown))
+            found |= {part.id for part in shown if isinstance(part, ast.Name)}
+        return found - {self.region.shown, *(set(made) - found)}
 
 
 def _is_error(name: str) -> bool:

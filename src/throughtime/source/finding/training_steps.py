@@ -43,6 +43,7 @@ class Region:
         given: whether the user gave its lines, so that none is left out.
         owner: the class whose method it stands in, if that is not made before.
         made: statements of the user's own, run as they stand after those before.
+        shown: what a function gives back that is made of a loss, as `loss / len(targets)`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Region:
     given: bool
     owner: str = ""
     made: str = ""
+    shown: str = ""
 
 
 def regions(tree: ast.Module) -> list[Region]:
@@ -67,7 +69,8 @@ def regions(tree: ast.Module) -> list[Region]:
             first = next((n for n, node in enumerate(cut) if is_pass(node)), 0)
             before, cut = (*before, *cut[:first]), cut[first:]
         if len(cut) > 1 and lossy and gradients_in(cut) >= FEWEST_GRADIENTS:
-            found.append(Region(place, tuple(cut), tuple(before), False, owner))
+            shown = loss_given_back(body)
+            found.append(Region(place, tuple(cut), tuple(before), False, owner, shown=shown))
         elif lossy and (first := _first_update(body)) and len(body[:first]) > 1:
             # The gradient is kept by what gives the loss, and an update is called after it.
             kept = [node for node in body[:first] if not _is_idle(node)]
@@ -315,6 +318,44 @@ def losses_in(body: Iterable[ast.stmt]) -> set[str]:
                 if isinstance(first, ast.Name) and not is_gradient(first.id):
                     found.add(first.id)
     return found
+
+
+def loss_given_back(body: Sequence[ast.stmt]) -> str:
+    """What a function gives back that is a loss it has set divided by something; "" for nothing."""
+    own = losses_in(body)
+    for node in body:
+        if not isinstance(node, ast.Return) or node.value is None:
+            continue
+        parts = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+        for part in parts:
+            if _made_of(part) & own and isinstance(part, ast.BinOp | ast.Call):
+                return ast.unparse(part)
+    return ""
+
+
+def made_of_losses(body: Sequence[ast.stmt]) -> dict[str, set[str]]:
+    """The losses that are set from others of the same step, and which: `mean = np.mean(losses)`."""
+    own = losses_in(body)
+    begun: set[str] = set()
+    found: dict[str, set[str]] = {}
+    for node in body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name, read = node.targets[0].id, _made_of(node.value)
+            if name in own and read & begun and name not in read and read & own <= begun:
+                found[name] = read & own
+        begun |= {n for n in names_set(node) if n in own and isinstance(node, ast.Assign)}
+    return found
+
+
+def _made_of(value: ast.expr) -> set[str]:
+    """The names that a sum, a mean or a division is made of; none for anything else."""
+    if isinstance(value, ast.Call):
+        called = getattr(value.func, "attr", getattr(value.func, "id", ""))
+        if called not in ("mean", "sum", "float", "average"):
+            return set()
+    elif not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Div):
+        return set()
+    return {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
 
 
 def is_gradient(name: str) -> bool:

@@ -509,7 +509,7 @@ class LossReactions(RoleSearch):
 
         Without a single step, the upper of two layers may be taken for it.
         """
-        return roles.head is not None and self._proved(roles.head)
+        return roles.head in self.base and self._proved(roles.head)
 
     def spare(self, vectors: list[str]) -> tuple[str, ...]:
         """Of every two of these biases of which only the sum matters, the second."""

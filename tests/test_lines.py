@@ -2,6 +2,7 @@
 
 import ast
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import throughtime as tt
 from throughtime.source import Program, Recipe, annotate, annotated_text, first_wrong
 from throughtime.source.lines import what_fits
+from throughtime.source.lines.line_finding import LineFinding, with_doubts
 
 RNN = """
 import numpy as np
@@ -365,3 +367,29 @@ def test_what_is_transposed_can_be_read_again(text, turned):
     assert found.text == turned
     assert found.values[0].shape == (3, 2)
     ast.parse(found.text)
+
+
+def test_what_is_made_of_a_doubtful_line_is_doubtful_too():
+    """Unless a change of its own makes it right; a variable with the same values is none."""
+    read = {1: {"dh"}, 2: {"df"}, 3: {"df"}, 4: {"dW"}, 5: {"other"}, 6: {"df"}}
+
+    def line(number, target, status, edit=None, doubtful=()):
+        return LineFinding(
+            Path("net.py"), number, number, "backward", target, status,
+            expected="∂L/∂x", edit=edit, doubtful=doubtful,
+        )  # fmt: skip
+
+    found = with_doubts(
+        [
+            line(1, "df", "unknown", doubtful=(9,)),
+            line(2, "dW", "wrong"),
+            line(3, "dU", "wrong", ("np.dot(df, h.T)", "dW")),
+            line(4, "total", "wrong"),
+            line(5, "db", "wrong"),
+            line(6, "dR", "wrong", ("x.T", "h.T @ 1")),
+        ],
+        lambda finding: read[finding.line],
+    )
+    assert [one.status for one in found] == ["unknown"] * 4 + ["wrong"] * 2
+    assert [one.doubtful for one in found] == [(9,), (1,), (1,), (2,), (), ()]
+    assert found[2].edit is None

@@ -40,7 +40,7 @@ VALUE = re.compile(r"^(v|val|value|values|data)$")  # of a parameter that holds 
 BESIDE = re.compile(r"^(d|dv|g|grads?|gradients?|diff|deriv|derivative|delta)$")  # … both
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeldArray:
     """An array that the user's code holds.
 

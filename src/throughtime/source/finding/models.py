@@ -98,7 +98,12 @@ class Models:
         for name, default in optional.items():
             if isinstance(default, ast.Name):
                 yield name, default.id
+        own = (
+            {id(part) for part in ast.walk(self.candidate.owner)} if self.candidate.owner else set()
+        )
         for call in self.slices.calls_of(function.name):
+            if id(call) in own and not ast.unparse(call.func).startswith(f"self.{function.name}"):
+                continue  # a method of another object's, called alike: `self.output.forward(h)`
             words: dict[str, ast.expr] = dict(zip([*needed, *optional], call.args, strict=False))
             words |= {k.arg: k.value for k in call.keywords if k.arg}
             for name, value in words.items():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,8 +19,10 @@ import numpy as np
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
 from throughtime.source.containers import by_structure
+from throughtime.source.finding.other_gradients import beside, other_gradients
 from throughtime.source.finding.slopes import as_array, loss_of, slopes
 from throughtime.source.finding.updates import is_added, is_moved
+from throughtime.source.finding.used_data import uses_data
 from throughtime.source.meanings import LONGEST, STEPS, role
 from throughtime.source.pairing import (
     HeldArray,
@@ -28,7 +30,6 @@ from throughtime.source.pairing import (
     numbers,
     pairs,
     places,
-    same_names,
     summed,
 )
 from throughtime.source.tolerances import POINT_WIDTH
@@ -45,7 +46,6 @@ ROUNDINGS = 100  # by which such a sum may differ: more than SUMMED in float32 a
 DATA = re.compile(  # names of no parameters
     r"^([xy]s?|(input|target|label)s?|[xy]_?(data|train|batch|seq)|(train_?)?data(_[xy])?)$"
 )
-MOST_OF_ONE_SHAPE = 4  # gradients by name, which are tried in the place of one that is not right
 FEWEST_RIGHT = 2  # tensors, for the sign of an update by a drawn gradient to be believed
 REDRAWN = 0.5  # rms of parameters that are drawn anew: what matters and does not saturate a cell
 
@@ -240,6 +240,9 @@ def judged(bench: Bench, reading: Reading) -> Judged | None:
         bench: the user's file.
         reading: what is tried.
     """
+    run = (reading.run, reading.gradient, reading.loss)
+    if not uses_data([name for name, _ in reading.steps], reading.setup, "\n".join(run)):
+        return None
     try:
         with bench.files.entered():  # once for all runs
             return _judged(bench, reading)
@@ -275,16 +278,11 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
     }
     right, moves, factor, inert = slopes(bench, reading.evaluate, start, names, given)
     if not update and len(right) < len(moves):
-        used = {gradient.text for _, gradient in found.values()}
-        others = {
-            n: [*same_names(p, g, after), *_of_one_shape(p, after, used)]
-            for n, (p, g) in found.items()
-            if n not in right
-        }
+        others = other_gradients(found, right, after)
         better = _of_others(bench, reading, start, names, others)
         gradients |= better
         right = tuple(n for n in moves if n in right or n in better)
-        gradients |= _beside(better, others, right)
+        gradients |= beside(better, others, right)
     idle = [] if update or states or not inert else _untouched(bench, start, inert, gradients)
     if 0 < len(idle) < len(found):  # a cell of a further step, which is not run at this length
         return _judged(bench, reading, frozenset(found[name][0].text for name in idle))
@@ -382,36 +380,6 @@ def _of_others(
             if slopes(bench, reading.evaluate, start, {name: names[name]}, {name: value})[0]:
                 found[name] = place.text
                 break
-    return found
-
-
-def _of_one_shape(
-    parameter: HeldArray, others: Sequence[HeldArray], used: set[str]
-) -> list[HeldArray]:
-    """Gradients by name that no parameter has, of a parameter's shape; none where they are many."""
-    found = [
-        other
-        for other in others
-        if other.text not in used
-        and other.value.shape == parameter.value.shape
-        and is_named_gradient(other)
-    ]
-    return found if len(found) <= MOST_OF_ONE_SHAPE else []
-
-
-def _beside(
-    better: Mapping[str, str], others: Mapping[str, list[HeldArray]], right: Sequence[str]
-) -> dict[str, str]:
-    """Gradients that stand where others that are right were found, of parameters still wrong.
-
-    Where a network sums up what its layers keep of their last call, it does so for all of them.
-    """
-    owners = {text.rpartition(".")[0] for text in better.values()} - {""}
-    found = {}
-    for name, several in others.items():
-        there = list({p.text: 0 for p in several if p.text.rpartition(".")[0] in owners})
-        if name not in right and len(there) == 1 and there[0] not in better.values():
-            found[name] = there[0]
     return found
 
 

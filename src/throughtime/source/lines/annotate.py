@@ -21,7 +21,7 @@ from throughtime.source.lines.call_changes import changes_at_call
 from throughtime.source.lines.first_wrong import WrongValues, WrongValueSearch
 from throughtime.source.lines.in_words import elsewhere, step_of, times_of
 from throughtime.source.lines.line_changes import changes_of, is_right_then
-from throughtime.source.lines.line_finding import LineFinding, Status
+from throughtime.source.lines.line_finding import LineFinding, Status, with_doubts
 from throughtime.source.lines.matching import SEVERAL, DerivativeMatch, DerivativeReading
 from throughtime.source.lines.overwritten import Overwritten
 from throughtime.source.lines.too_few_steps import ShortLoop, loop_of
@@ -262,9 +262,8 @@ class _Findings:
         if self.kept:
             found = self._of_kept(self.kept[0])
             by_line[found.path, found.line] = [found]
-        return tuple(
-            _of_line(by_line[key]) for key in sorted(by_line, key=lambda k: (str(k[0]), k[1]))
-        )
+        lines = sorted(by_line, key=lambda k: (str(k[0]), k[1]))
+        return with_doubts([_of_line(by_line[key]) for key in lines], self._read_in)
 
     def _of_place(self, place: Place, events: Sequence[Event]) -> LineFinding | None:
         site = events[0].site
@@ -412,6 +411,16 @@ class _Findings:
         """The variables that a statement names."""
         statement, _ = self.search.code.probes.statements[site.statement]
         return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+
+    def _read_in(self, finding: LineFinding) -> set[str]:
+        """The variables that the statement of a line names on its right-hand side."""
+        found: set[str] = set()
+        for site in self.search.code.probes.sites:
+            if site.assigns and (site.path, site.line) == (finding.path, finding.line):
+                statement, _ = self.search.code.probes.statements[site.statement]
+                value = getattr(statement, "value", None) or statement
+                found |= {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
+        return found
 
     def _made(self, event: Event) -> list[int]:
         """The lines that assign a variable of which an event is the use."""

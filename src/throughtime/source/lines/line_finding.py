@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,3 +52,31 @@ class LineFinding:
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""
         return asdict(self) | {"path": str(self.path)}
+
+
+def with_doubts(
+    findings: Sequence[LineFinding], read: Callable[[LineFinding], set[str]]
+) -> tuple[LineFinding, ...]:
+    """Lines that are made of what a doubtful line sets are doubtful themselves.
+
+    With true values there and in the doubtful line more is right; that proves no fault of theirs,
+    unless a change of their own makes them right.
+
+    Args:
+        findings: one for each line.
+        read: the variables that a line reads.
+    """
+    found = list(findings)
+    doubts = [f for f in found if f.status == "unknown" and f.expected]
+    while doubts:
+        doubt = doubts.pop()
+        for n, one in enumerate(found):
+            same = (one.path, one.function) == (doubt.path, doubt.function)
+            copied = one.edit is not None and one.edit[1].isidentifier()
+            if one.status != "wrong" or not same or (one.edit is not None and not copied):
+                continue
+            if doubt.target in read(one):
+                lines = tuple(sorted({*one.doubtful, doubt.line}))
+                found[n] = replace(one, status="unknown", edit=None, others=(), doubtful=lines)
+                doubts.append(found[n])
+    return tuple(found)

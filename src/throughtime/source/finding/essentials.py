@@ -23,7 +23,7 @@ def essentials(body: Sequence[ast.stmt]) -> list[ast.stmt]:
         body: statements, which stay as they are.
 
     Example:
-        >>> tree = ast.parse("h = x @ W\\nword += letters[h.argmax()]\\nloss = h.sum()")
+        >>> tree = ast.parse("h = x @ W\\nword += letters[np.argmax(h)]\\nloss = h.sum()")
         >>> [ast.unparse(node) for node in essentials(tree.body)]
         ['h = x @ W', 'loss = h.sum()']
     """

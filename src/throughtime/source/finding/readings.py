@@ -278,7 +278,8 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
     }
     right, moves, factor, inert = slopes(bench, reading.evaluate, start, names, given)
     if not update and len(right) < len(moves):
-        others = other_gradients(found, right, after)
+        weights = {n: pair for n, pair in found.items() if not is_state(pair[0])}
+        others = other_gradients(weights, right, after)
         better = _of_others(bench, reading, start, names, others)
         gradients |= better
         right = tuple(n for n in moves if n in right or n in better)

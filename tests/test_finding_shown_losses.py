@@ -205,3 +205,62 @@ def test_a_network_s_sums_are_the_gradients_and_not_what_its_layers_keep(write):
 def test_a_network_that_is_run_without_its_data_is_no_reading(setup, run, wanted):
     assert uses_data(["x"], setup, run) == wanted
     assert uses_data([], setup, run)
+
+
+# The update sets the gradients back to 0, so that what they were is read from it.
+WIPED = """
+import numpy as np
+
+class Weights:
+    def __init__(self, inputs, units, outputs):
+        normal = np.random.RandomState(0).randn
+        self.wx, self.wh = normal(units, inputs), normal(units, units)
+        self.wy = normal(outputs, units)
+        self.wipe()
+
+    def wipe(self):
+        self.dwx, self.dwh, self.dwy = map(np.zeros_like, (self.wx, self.wh, self.wy))
+
+    def descend(self, learning_rate=0.1):
+        self.wx -= learning_rate * self.dwx
+        self.wh -= learning_rate * self.dwh
+        self.wy -= learning_rate * self.dwy
+        self.wipe()
+
+class Elman:
+    def __init__(self, weights):
+        self.weights = weights
+
+    def propagate(self, inputs):
+        w, h, self.kept, outputs = self.weights, np.zeros((len(self.weights.wh), 1)), [], []
+        for x in inputs:
+            before, h = h, np.tanh(w.wx @ x + w.wh @ h)
+            self.kept.append((x, before, h))
+            outputs.append(w.wy @ h)
+        return np.array(outputs)
+
+    def learn(self, inputs, targets, learning_rate=0.1):
+        outputs, w = self.propagate(inputs), self.weights
+        carried = 0
+        for t in reversed(range(len(inputs))):
+            x, before, h = self.kept[t]
+            dy = outputs[t] - targets[t]
+            w.dwy += dy @ h.T
+            da = (w.wy.T @ dy + carried) * (1 - h**2)
+            w.dwx += da @ x.T
+            w.dwh += da @ before.T
+            carried = w.wh.T @ da
+        w.descend(learning_rate)
+"""
+LINE = (
+    "net = Elman(Weights(3, 4, 2)); x = np.random.randn(6, 3, 1); y = np.random.randn(6, 2, 1); "
+    "out = net.propagate(x); loss = 0.5 * np.sum((out - y) ** 2); net.learn(x, y, 1.0)"
+)
+
+
+def test_gradients_that_are_set_back_to_0_are_read_from_the_update(write):
+    found = find(write(WIPED), setup=LINE)
+    assert len(found.recipe.parameters) == 3
+    assert report_of(found).verdict == "agree"
+    wrong = find(write(WIPED.replace("w.wh.T @ da", "w.wh @ da")), setup=LINE)
+    assert report_of(wrong).verdict == "disagree"

@@ -542,6 +542,8 @@ def _pairs(
     states = {place.text for place in changed}
     kept = {n: (p, g) for n, (p, g) in found.items() if p.text not in states}
     changed = [p for p in changed if p in likely and p.value.ndim and not is_state(p)]
+    if changed and not any(np.any(gradient.value) for _, gradient in found.values()):
+        found, kept = {}, {}  # set back to 0 after the update
     if kept and len(kept) >= len(changed):
         return kept, False, [*returned, *named]
     if len(changed) > len(found):

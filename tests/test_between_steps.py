@@ -1,9 +1,12 @@
 """Faults between steps, without a layout: what each predicts where the network is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import throughtime as tt
+from throughtime.diagnosis import between_steps
 from throughtime.diagnosis.example_networks import GRU, LSTM, RNN, H, O
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.predicted import predicted
@@ -403,3 +406,18 @@ def test_a_forward_pass_that_accumulates_is_no_truncation():
     cause = first_cause(from_zero(AddedUp(6)))
     assert (cause.fault, cause.alternatives) == ("between_steps", ())
     assert "that of an LSTM up to T = 2, and not at T = 3" in cause.evidence[-1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "wanted"),
+    [
+        (("E", "W", "b"), set()),  # the last layer is right: what was taken for another is none
+        (("V", "W"), {"V", "W"}),
+        (("d",), {"d"}),
+        (("U",), set()),
+    ],
+)
+def test_the_output_layer_is_wrong_where_its_last_one_is(wrong, wanted):
+    roles = SimpleNamespace(output=("V", "d", "W", "b"), head="V", head_bias="d")
+    observed = SimpleNamespace(wrong=lambda: wrong)
+    assert between_steps._wrong_output(observed, SimpleNamespace(roles=roles)) == wanted

@@ -113,11 +113,22 @@ def _told(
         return find()
     except Spent:
         said = "The budget of evaluations ran out before experiments could tell more."
-    if set(observed.wrong()) & set(study.roles.output):
+    if _wrong_output(observed, study):
         return family_candidate("output_layer", (lead, said), OUTPUT)
     inside = observed.steps == 1
     place, members = ("inside_a_step", INSIDE) if inside else ("between_steps", BETWEEN)
     return family_candidate(place, (lead, said), members)
+
+
+def _wrong_output(observed: Observed, study: Study) -> set[str]:
+    """The tensors of the output layers that are wrong; none where the last of these is right.
+
+    A wrong δ of the outputs shows in the last layer first. What lies below it and was taken for
+    an output layer is one of the network's others.
+    """
+    roles, wrong = study.roles, set(observed.wrong())
+    last = {roles.head, roles.head_bias} - {None}
+    return wrong & set(roles.output) if wrong & last else set()
 
 
 def _longest_right(study: Study) -> int | None:
@@ -140,7 +151,7 @@ def _longest_right(study: Study) -> int | None:
 def _beyond(observed: Observed, study: Study, longest: int, lead: str) -> CandidateCause:
     """The candidate where the gradient is right up to some length, and wrong beyond."""
     wrong = set(observed.wrong())
-    head = wrong & set(study.roles.output)
+    head = _wrong_output(observed, study)
     if not head and longest == 1:
         if projected := wrong_projection(observed, study):
             return projection_candidate(projected, lead)

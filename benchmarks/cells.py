@@ -178,7 +178,7 @@ def passes(
         "readable": _ours(cell, p, x, dy, "readable"),
         "exact": _ours(cell, _doubles(p), x.astype("f8"), dy.astype("f8"), "readable"),
     }
-    if _engine.bfloat16() and cell.multiplies_by_parameters_alone:
+    if _engine.bfloat16() and cell.multiplies_in_bfloat16:
         found["bfloat16"] = _in_bfloat16(found["compiled"])
     if name in BUILT_IN:
         built_in = BUILT_IN[name](cell.inputs, cell.units)

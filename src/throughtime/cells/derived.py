@@ -274,12 +274,16 @@ class DerivedCell(Cell):
     # --- the compiled twin ---
 
     @cached_property
-    def multiplies_by_parameters_alone(self) -> bool:
+    def multiplies_in_bfloat16(self) -> bool:
         """Whether all its products of matrices are of parameters with vectors of a step."""
         trace, own = self.derivation.trace, self.derivation
         ends = (*own.deltas.values(), *own.parameters.values())
         inputs = () if own.inputs is None else (own.inputs,)
         return multiplies_by_parameters_alone([*trace.after.values(), *ends, *inputs])
+
+    @property
+    def compiles_in_bfloat16(self) -> bool:
+        return isinstance(self.twin(np.dtype(np.float32), bfloat16=True), Twin)
 
     def twin(self, dtype: np.dtype[Any], bfloat16: bool = False) -> Twin | str:
         """The compiled twin, or why there is none; compiled when it is first asked for.
@@ -329,7 +333,7 @@ class DerivedCell(Cell):
     def _twin_for(self, dtype: np.dtype[Any]) -> Twin | None:
         if not use_compiled() or dtype not in PRECISIONS:
             return None
-        bfloat16 = in_bfloat16() and dtype == np.float32 and self.multiplies_by_parameters_alone
+        bfloat16 = in_bfloat16() and dtype == np.float32 and self.multiplies_in_bfloat16
         found = self.twin(dtype, bfloat16)
         return None if isinstance(found, str) else found
 

@@ -37,6 +37,16 @@ class Cell(CellDescription, ABC):
             of its own; the cell itself knows one direction only.
     """
 
+    @property
+    def multiplies_in_bfloat16(self) -> bool:
+        """Whether the cell has a form whose products of matrices are in bfloat16."""
+        return compiled.has_twin(self)
+
+    @property
+    def compiles_in_bfloat16(self) -> bool:
+        """Whether that form is compiled here; the readable one multiplies where it is not."""
+        return compiled.has_twin(self)
+
     def initialise(self, p: Mapping[str, Array], rng: np.random.Generator) -> None:
         """Weights uniform in ±1/√H, biases 0."""
         for array in p.values():

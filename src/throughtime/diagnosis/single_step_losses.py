@@ -26,9 +26,13 @@ from throughtime.diagnosis.mutants.model import (
     BlockPlace,
     Placement,
 )
-from throughtime.diagnosis.tolerances import FAR_MULTIPLE, LEAST_SIGHT
+from throughtime.diagnosis.tolerances import (
+    CHANGED_LOSS,
+    FAR_MULTIPLE,
+    LEAST_SIGHT,
+    POINTS_WITHOUT,
+)
 
-POINTS_WITHOUT = 8
 BIASES = "bcdq"
 IDLE = {"LSTM": "f", "GRU": "r"}  # gates that multiply the state before alone
 
@@ -92,7 +96,7 @@ class RecurrentWeights:
         same = True
         for number in range(POINTS_WITHOUT):
             whole, left = self.losses.loss(1, number), self.losses.loss(1, number, mask)
-            if abs(whole - left) > 10 * self.losses.tolerance * max(1.0, abs(whole)):
+            if abs(whole - left) > CHANGED_LOSS * self.losses.tolerance * max(1.0, abs(whole)):
                 return True
             same = same and whole == left  # NaN is not
         return False if same else None

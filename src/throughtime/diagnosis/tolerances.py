@@ -290,3 +290,8 @@ SEEDS_OF_A_STAGE = 6  # sets that explain a stage, from which the next one start
 PASSES_OF_A_STAGE = 3_000  # backward passes
 SHARE_OF_NAMED_PAIRS = 0.7  # of the passes that are left, before pairs with an edit of a step
 SHARE_OF_PAIRS = 0.75  # of the passes that are left; the rest is for what comes after them
+
+# At how many points a block is left out of a first step: a unit of ReLU that is dead at one of them
+# is hardly dead at all.
+POINTS_WITHOUT = 8
+CHANGED_LOSS = 10  # times the tolerance of losses: by more a loss has changed

@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from throughtime.doors import door
-from throughtime.network.bfloat16 import (
-    RecurrentInBfloat16,
-    checked_products,
-    multiplies_in_bfloat16,
-)
+from throughtime.network.bfloat16 import RecurrentInBfloat16, checked_products
 from throughtime.network.checkpointing import MemoryBudget, byte_count
 from throughtime.network.data import Gradients, NetworkTape, Run, checked_inputs, checked_state
 from throughtime.network.layers import Dense, Dropout, Embedding, Layer, LayerTape, MaskTape
@@ -82,7 +78,6 @@ __all__ = [
     "describe",
     "differentiate_window",
     "merged_windows",
-    "multiplies_in_bfloat16",
     "network_as_c",
     "one_direction",
     "precision_cost",

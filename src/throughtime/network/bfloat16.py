@@ -11,19 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from throughtime import _engine
 from throughtime.arrays import Array, refuse
-from throughtime.cells import Cell, LocalGradients, State, Tape, has_twin
+from throughtime.cells import LocalGradients, State, Tape
 from throughtime.engine_settings import engine, products_in_bfloat16, use_compiled
 from throughtime.network.layers import Dense, Dropout, Embedding, InputTape, Layer, LayerTape
 from throughtime.network.recurrent import RecurrentLayer, RecurrentTape
-
-if TYPE_CHECKING:
-    from throughtime.cells import DerivedCell
 
 PRODUCTS = ("float32", "bfloat16")
 FLOAT32 = "leave products out, or give products='float32'"
@@ -54,7 +51,7 @@ def in_bfloat16(number: int, layer: Layer) -> Layer:
         TypeError: for a layer that has no such form.
     """
     cell = layer.cell if type(layer) is RecurrentLayer else None
-    if cell is not None and multiplies_in_bfloat16(cell):
+    if cell is not None and cell.multiplies_in_bfloat16:
         return RecurrentInBfloat16(cell)
     if type(layer) is Dense:
         return DenseInBfloat16(layer.inputs, layer.outputs, layer.bias)
@@ -62,23 +59,9 @@ def in_bfloat16(number: int, layer: Layer) -> Layer:
         return layer
     what = layer.cell.title if isinstance(layer, RecurrentLayer) else type(layer).__name__
     expected = "RNN, LSTM, GRU, Dense, Embedding or Dropout, for products in bfloat16"
-    if cell is not None and is_derived(cell):
+    if cell is not None:
         expected = "a cell in which a product of matrices is one of a parameter with a vector"
     refuse(f"layer {number}", expected, what, FLOAT32, error=TypeError)
-
-
-def multiplies_in_bfloat16(cell: Cell) -> bool:
-    """Whether a cell has a form with products in bfloat16."""
-    return has_twin(cell) or (is_derived(cell) and cell.multiplies_by_parameters_alone)
-
-
-def is_derived(cell: Cell) -> TypeGuard[DerivedCell]:
-    """Whether a cell is one of its equations, which a network without such cells need not know."""
-    if has_twin(cell):
-        return False
-    from throughtime.cells import DerivedCell
-
-    return isinstance(cell, DerivedCell)
 
 
 class _InBfloat16(Layer):
@@ -139,10 +122,7 @@ class RecurrentInBfloat16(_InBfloat16, RecurrentLayer):
     """A recurrent layer whose products are in bfloat16."""
 
     def _compiled(self) -> bool:
-        cell = self.cell
-        if not is_derived(cell):
-            return use_compiled()
-        return use_compiled() and not isinstance(cell.twin(np.dtype(np.float32), True), str)
+        return use_compiled() and self.cell.compiles_in_bfloat16
 
 
 @dataclass(frozen=True)

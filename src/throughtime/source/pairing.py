@@ -6,7 +6,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -243,6 +243,23 @@ def is_named_gradient(place: HeldArray) -> bool:
     return bool(PREFIX.match(word)) and len(word) > 1 and not WORDS_IN_D.match(word)
 
 
+class Unpaired(NamedTuple):
+    """What is left to be paired by the looser rules.
+
+    Attributes:
+        parameters, gradients: all of them.
+        keys: the names of each gradient that tell whose it is.
+        taken: the texts of parameters that have their gradient.
+        used: the numbers of gradients that have their parameter.
+    """
+
+    parameters: Sequence[HeldArray]
+    gradients: Sequence[HeldArray]
+    keys: Sequence[tuple[str, ...]]
+    taken: set[str]
+    used: set[int]
+
+
 def pairs(
     parameters: Sequence[HeldArray], gradients: Sequence[HeldArray], *, in_order: bool = False
 ) -> dict[str, tuple[HeldArray, HeldArray]]:
@@ -281,40 +298,36 @@ def pairs(
                     take(parameter, number)
                     taken.add(parameter.text)
                     break
-    for parameter, number in _as_one_word(parameters, gradients, keys, taken, used):
+    left = Unpaired(parameters, gradients, keys, taken, used)
+    for parameter, number in _as_one_word(left):
         take(parameter, number)
         taken.add(parameter.text)
-    for parameter, number in _but_first_letter(parameters, gradients, keys, taken, used):
+    for parameter, number in _but_first_letter(left):
         take(parameter, number)
-    for parameter, number in _by_initial(parameters, gradients, keys, taken, used):
+    for parameter, number in _by_initial(left):
         take(parameter, number)
     if in_order and not found:
         found |= by_order(parameters, gradients)
     return found
 
 
-def _as_one_word(
-    parameters: Sequence[HeldArray],
-    gradients: Sequence[HeldArray],
-    keys: Sequence[tuple[str, ...]],
-    taken: set[str],
-    used: set[int],
-) -> list[tuple[HeldArray, int]]:
+def _as_one_word(left: Unpaired) -> list[tuple[HeldArray, int]]:
     """Further pairs, of ways that are the same in one word: `layers[0].W` and `["layer_0"]["W"]`.
 
     Those alone that leave no choice.
     """
+    gradients, keys = left.gradients, left.keys
     found: list[tuple[HeldArray, int]] = []
     first = {id(g.raw): number for number, g in reversed(list(enumerate(gradients)))}
-    for parameter in parameters:
+    for parameter in left.parameters:
         own = key(parameter, gradient=False)
-        if parameter.text in taken or len(own) < 2 or own[-1].isdigit():
+        if parameter.text in left.taken or len(own) < 2 or own[-1].isdigit():
             continue
         word = _one_word(own)
         found += [
             (parameter, number)
             for number, words in enumerate(keys)
-            if number not in used
+            if number not in left.used
             and first[id(gradients[number].raw)] == number  # kept in two dicts, it is one array
             and len(words) > 1
             and words[-1] == own[-1]
@@ -332,24 +345,19 @@ def _one_word(words: Sequence[str]) -> str:
     return re.sub(r"s(?=\d)", "", "".join(words))
 
 
-def _but_first_letter(
-    parameters: Sequence[HeldArray],
-    gradients: Sequence[HeldArray],
-    keys: Sequence[tuple[str, ...]],
-    taken: set[str],
-    used: set[int],
-) -> list[tuple[HeldArray, int]]:
+def _but_first_letter(left: Unpaired) -> list[tuple[HeldArray, int]]:
     """Further pairs, of names that differ in their first letter alone, as `wf` and `duf`.
 
     There have to be several with the same two letters, each with one partner of its shape.
     """
+    gradients, keys = left.gradients, left.keys
     found: dict[tuple[str, str], list[tuple[HeldArray, int]]] = {}
-    for parameter in parameters:
+    for parameter in left.parameters:
         own = key(parameter, gradient=False)
-        if parameter.text in taken or len(own) != 1 or len(own[0]) < 2:
+        if parameter.text in left.taken or len(own) != 1 or len(own[0]) < 2:
             continue
         rest = [n for n, words in enumerate(keys)
-                if n not in used and len(words) == 1 and words[0][1:] == own[0][1:]
+                if n not in left.used and len(words) == 1 and words[0][1:] == own[0][1:]
                 and words[0][0].isalpha() and words[0] != own[0]
                 and is_named_gradient(gradients[n])
                 and same_shape(parameter.value, gradients[n].value)]  # fmt: skip
@@ -361,26 +369,20 @@ def _but_first_letter(
     return several if len(set(numbers_)) == len(numbers_) > 1 else []
 
 
-def _by_initial(
-    parameters: Sequence[HeldArray],
-    gradients: Sequence[HeldArray],
-    keys: Sequence[tuple[str, ...]],
-    taken: set[str],
-    used: set[int],
-) -> Iterator[tuple[HeldArray, int]]:
+def _by_initial(left: Unpaired) -> Iterator[tuple[HeldArray, int]]:
     """Further pairs of one object: `layer.weights` with `layer.nabla_w`, `.biases` with `.db`.
 
     The parameter is the only one there that begins with that letter and has that shape.
     """
-    for number, gradient in enumerate(gradients):
-        own, owner = keys[number], gradient.path[:-1]
-        if number in used or not own or len(own[-1]) != 1 or not is_named_gradient(gradient):
+    for number, gradient in enumerate(left.gradients):
+        own, owner = left.keys[number], gradient.path[:-1]
+        if number in left.used or not own or len(own[-1]) != 1 or not is_named_gradient(gradient):
             continue
         meant = [
             p
-            for p in parameters
+            for p in left.parameters
             if p.path[:-1] == owner
-            and p.text not in taken
+            and p.text not in left.taken
             and len(p.leaf) > 1
             and p.leaf.strip("_").lower().startswith(own[-1])
             and not is_named_gradient(p)

@@ -15,7 +15,7 @@ import torch
 
 from throughtime.arrays import generator, refuse
 from throughtime.cells import Cell, State
-from throughtime.network import RecurrentInBfloat16, RecurrentLayer, multiplies_in_bfloat16
+from throughtime.network import RecurrentInBfloat16, RecurrentLayer
 from throughtime.torch.arguments import is_autocast_to_bfloat16
 from throughtime.torch.double_backward import gradients_by_autograd
 from throughtime.torch.execution import is_recording
@@ -127,7 +127,7 @@ class Recurrent(torch.nn.Module):
     def _layer_for(self, parameters: list[torch.Tensor]) -> RecurrentLayer:
         """The layer, with products in bfloat16 where autocast asks for them and it has such."""
         asked = bool(parameters) and is_autocast_to_bfloat16(parameters[0].dtype)
-        if asked and multiplies_in_bfloat16(self.cell):
+        if asked and self.cell.multiplies_in_bfloat16:
             return RecurrentInBfloat16(self.cell)
         return self.layer
 

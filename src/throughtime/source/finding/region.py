@@ -44,6 +44,7 @@ USUAL_FORM = 3  # of data that are drawn to see what else is lacking: (B, T, I)
 MOST_TRIES = 150  # runs of a step, after which no other sizes of its data are tried
 MOST_OWNERS = 3  # ways to make the object whose method holds a step
 FEWEST_STEPS = 3  # of a user's own data, less than which are no sequence
+MOST_LOSSES = 4  # of a step that are tried
 AFTER_ITS_OWN = 0.5  # a loss that is not the step's own is tried after those that are
 OF_STATE = re.compile(r"^d_?(next_?|prev_?)?[hcsa](_?(next|prev|0|init|t))?$", re.I)
 LONGEST_DATA = 2000  # steps of a user's own data that are cut to a few; more are not looked at
@@ -329,7 +330,7 @@ class RegionSearch:
             where = f"steps from {first[0]}, axis {first[1]}" if first else ""
             gradient = f"gradient: {self.region.name}"
             own = self._losses()
-            parts = self._parts_of_losses(own)
+            parts = self._only_parts(own)
             for name in own:
                 yield replace(
                     reading,
@@ -508,25 +509,26 @@ class RegionSearch:
             if 0 < number.size <= most and np.isfinite(number).all():
                 late = _is_error(name) or bool(RUNNING.search(name))
                 found.append((late, name != "loss", number.size > 1, name))
-        names = [name for *_, name in sorted(found)][:4]
-        parts = self._parts_of_losses([*names, *(name for *_, name in found)])
-        whole = [n for n in made_of_losses(self.body) if n in {name for *_, name in found}]
-        shown = [self.region.shown] if self.region.shown and self._is_one(self.region.shown) else []
-        return [*dict.fromkeys([*shown, *whole, *(n for n in names if n not in parts), *names])]
+        ranked = [name for *_, name in sorted(found)]
+        shown = self._shown()
+        whole = [name for name in shown if name == self.region.shown or name in ranked]
+        alone = [name for name in ranked[:MOST_LOSSES] if name not in self._only_parts(whole)]
+        return [*dict.fromkeys([*whole, *alone, *ranked[:MOST_LOSSES]])]
 
-    def _is_one(self, text: str) -> bool:
-        """Whether an expression is one finite number by now."""
-        value = value_of(self.bench, text)
-        return np.size(value) == 1 and bool(np.isfinite(np.asarray(value, float)).all())
+    def _shown(self) -> dict[str, set[str]]:
+        """What the step makes of its losses, and of which: what it gives back comes first."""
+        text = self.region.shown
+        value: Any = value_of(self.bench, text) if text else None
+        given_back: dict[str, set[str]] = {}
+        if np.size(value) == 1 and np.isfinite(np.asarray(value, np.float64)).all():
+            names = (part for part in ast.walk(ast.parse(text)) if isinstance(part, ast.Name))
+            given_back[text] = {part.id for part in names}
+        return given_back | made_of_losses(self.body)
 
-    def _parts_of_losses(self, losses: Sequence[str]) -> set[str]:
-        """The losses that are only parts of what the step makes of them and shows."""
-        made = made_of_losses(self.body)
-        found = {part for name in losses for part in made.get(name, ())}
-        if self.region.shown in losses:
-            shown = ast.walk(ast.parse(self.region.shown))
-            found |= {part.id for part in shown if isinstance(part, ast.Name)}
-        return found - {self.region.shown, *(set(made) - found)}
+    def _only_parts(self, losses: Sequence[str]) -> set[str]:
+        """The losses that others of these are made of."""
+        shown = self._shown()
+        return {part for name in losses for part in shown.get(name, ())}
 
 
 def _is_error(name: str) -> bool:

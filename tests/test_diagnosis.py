@@ -267,6 +267,22 @@ def test_a_log_softmax_that_is_in_the_gradient_alone_is_named(beside, named):
     assert report.verdict == "disagree"
 
 
+def test_raw_outputs_given_to_a_loss_of_log_probabilities_are_told():
+    rng = np.random.default_rng(0)
+    a, outputs = rng.random((4, 1, 3)), {"outputs": rng.standard_normal((4, 1, 3))}
+
+    def gradient():  # of −log Σ a p, right where p adds up to 1, which nothing sees to here
+        p = np.exp(outputs["outputs"])
+        return {"outputs": p - a * p / (a * p).sum(axis=2, keepdims=True)}
+
+    def loss():
+        return -np.log((a * np.exp(outputs["outputs"])).sum(axis=2)).sum()
+
+    report = tt.check(tt.Target(outputs, loss, gradient), progress=False)
+    assert [cause.fault for cause in report.causes] == ["softmax_derivative_twice"]
+    assert "Give the loss the log-softmax" in report.causes[0].evidence[0]
+
+
 def test_what_no_fault_explains_is_unknown():
     w = np.linspace(-1, 1, 12).reshape(3, 4)
     target = tt.Target({"w": w}, lambda: np.sum(np.sin(w)), lambda: {"w": np.cos(w) + w**2})

@@ -24,7 +24,9 @@ from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import in_gates, in_tensors
 from throughtime.diagnosis.faint_part import faint_part, left_alone
 from throughtime.diagnosis.faults import FAULTS
+from throughtime.diagnosis.loss_alone import loss_alone, worst_output
 from throughtime.diagnosis.mutant_match import by_mutants, known_roles
+from throughtime.diagnosis.mutants.model import Model
 from throughtime.diagnosis.observed import CandidateCause, Gradient, Observed, observe
 from throughtime.diagnosis.rearranged import copied, permuted, transposed
 from throughtime.diagnosis.refutation import Refutation, draws_no_mask, undetermined
@@ -162,6 +164,9 @@ class CauseSearch:
             if found.whole or (found.causes and not found.recovered):
                 self.causes, self.notes = found.causes, found.notes
                 return
+            if found.model is not None and found.of_the_loss and self._in_the_loss(found.model):
+                self.notes = [*found.notes, *self.notes]
+                return
             if found.model is not None:
                 self.study.roles = known_roles(self.study.roles, found.model)
             self.study.budget.announce("diagnosis", "losses")
@@ -181,6 +186,17 @@ class CauseSearch:
             self._explain_all(observed, before)
         finally:
             self.causes += penalties
+
+    def _in_the_loss(self, model: Model) -> bool:
+        """Whether the loss alone shows its derivative to be wrong; then that is all there is."""
+        alone = loss_alone(model, self.study)
+        if alone is None:
+            return False
+        observed, cause = alone
+        self.notes.append(worst_output(observed))
+        if cause is not None:
+            self.causes += as_causes(cause, observed.discrepancy(), None)
+        return True
 
     def _one_explains(self, observed: Observed) -> bool:
         """Whether one fault explains all of the difference, within the error bars.

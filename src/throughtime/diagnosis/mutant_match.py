@@ -56,6 +56,8 @@ class MutantsFound:
             recovered; None: the rounding of the gradient under test.
         observed: the gradient beside the numerical one, where it was needed.
         recovered: whether the layout, if there is one, was told by losses alone.
+        of_the_loss: whether the gradient is the network's own, from a derivative of the loss by the
+            outputs that the user's function gives.
     """
 
     causes: list[Cause] = field(default_factory=list)
@@ -65,6 +67,7 @@ class MutantsFound:
     error: float | None = None
     observed: Observed | None = None
     recovered: bool = False
+    of_the_loss: bool = False
 
 
 def by_mutants(study: Study) -> MutantsFound:
@@ -128,7 +131,7 @@ def _compared(study: Study, known: ModelFromTarget, recovered: bool) -> MutantsF
         given = isinstance(known.model.loss, GivenLoss)
         own = given and agrees(known.model, kept, _tolerance(kept, error))
         notes.append(OF_THE_LOSS if own else NONE)
-        return MutantsFound([], notes, False, known.model, error, observed)
+        return MutantsFound([], notes, False, known.model, error, observed, of_the_loss=own)
     if _whole(matches):
         matches = _left_of_other_losses(study, known.model, kept, matches, error)
         matches = _left_at_another_length(study, known.model, matches)

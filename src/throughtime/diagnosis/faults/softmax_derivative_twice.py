@@ -40,7 +40,8 @@ assert Wrong().cosine() > 0.8 and Wrong().slope() < 0.4
 ```
 
 A loss of log-probabilities z may have the fault inside its own backward pass, as some CTC losses
-do: it returns n − p Σ n along the classes, where n is the derivative by z and p = softmax(z).
+do: it returns n − p Σ n along the classes, where n is the derivative by z and p = softmax(z). Where
+such a loss is given raw outputs instead, exp(z) stands for p; it then lacks a log-softmax.
 
 ## What looks like it
 

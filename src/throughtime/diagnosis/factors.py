@@ -147,7 +147,7 @@ def number(value: float, error: float) -> str:
 def held_elsewhere(observed: Observed, study: Study, whole: Ratio, names: Sequence[str]) -> bool:
     """Whether some tensor has the factor with other parameters too, if anything shows there.
 
-    Where outputs are small, the derivative of an activation, or an ε beside a probability, is as
+    Or all of them together have it, as tensors of one entry can. Where outputs are small, the derivative of an activation, or an ε beside a probability, is as
     good as a number: σ′(0) = 1/4.
     """
     there = study.elsewhere({name: steepest(observed, name) for name in names})
@@ -158,6 +158,7 @@ def held_elsewhere(observed: Observed, study: Study, whole: Ratio, names: Sequen
     shown = {name: r for name, r in ratios.items() if DIFFERS_BEYOND * r.error < width}
     above = [r for name, r in shown.items() if name in study.roles.output]
     telling = above or list(shown.values())  # what δ of the outputs has, all below has too
+    telling += [over(there, names)] if telling else []
     return not telling or any(ratio.fits and together(ratio, whole) for ratio in telling)
 
 

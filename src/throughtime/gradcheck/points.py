@@ -189,8 +189,9 @@ def at_length(target: Target, steps: int) -> Target | None:
 def _characteristic(array: Array, rng: np.random.Generator) -> Array:
     size = _rms(array)
     wanted = characteristic_size(array.shape)
-    values = array.astype(np.float64) * (wanted / size if size else 0.0)
-    zero = array == 0
+    values = np.array(array, np.float64)
+    values *= wanted / size if size else 0.0  # in place, as a product of axes () is no array
+    zero = values == 0
     values[zero] = wanted * rng.standard_normal(int(zero.sum()))
     result: Array = values.astype(array.dtype)
     return result

@@ -160,6 +160,8 @@ def numbers(value: Any) -> Array | None:
             except (TypeError, ValueError):
                 return None
         return None
+    if isinstance(value, tuple) and len(value) > 1 and all(isinstance(v, float) for v in value):
+        return np.array(value)  # as a gradient that is returned number by number
     if isinstance(value, list) and value and not isinstance(value[0], np.ndarray):
         part = value
         while isinstance(part, list) and part:

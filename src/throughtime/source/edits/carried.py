@@ -151,7 +151,9 @@ class _Loop:
         own: tuple[int, ...],
         shape: tuple[int, ...],
     ) -> Iterator[_Handed]:
-        """A vector or rows of them, times a matrix or its transpose."""
+        """A vector or rows of them, times a matrix or its transpose; nothing of a number."""
+        if not own:
+            return
         if own[0] == sizes[0] and (sizes[1], *own[1:]) == shape:
             yield _Handed(self.style.format(f"{matrix}.T", other), 1.0)
         if own[0] == sizes[1] and (sizes[0], *own[1:]) == shape:

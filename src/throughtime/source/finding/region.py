@@ -241,6 +241,7 @@ class RegionSearch:
         bad = {n for n in lost if not _is_drawn(n)}
         bad |= {n for n, v in self.bench.space.items() if is_stand_in(v)}
         kept: list[ast.stmt] = []
+        made: set[str] = set()  # by what is kept: what reads it is no data
         found: set[str] = set(lost)
         for n, node in enumerate(self.body):
             if isinstance(node, ast.For | ast.While):
@@ -249,12 +250,14 @@ class RegionSearch:
             read = {p.id for p in ast.walk(node) if isinstance(p, ast.Name)} - names_set(node)
             read |= names_set(node) & found
             loads = isinstance(node, ast.Assign) and all(map(_is_drawn, names_set(node)))
+            loads = loads and not read & made
             sets = isinstance(node, ast.Assign | ast.AugAssign)
             if sets and (read & bad or loads) and self._fails(node):
                 bad |= {n for n in names_set(node) if not _is_drawn(n)}
                 found |= names_set(node)
             else:
                 kept.append(node)
+                made |= names_set(node)
         self.body = kept
         return sorted(found & free_names(kept))
 
@@ -463,7 +466,7 @@ class RegionSearch:
     def _steps(self, needed: set[str]) -> Iterator[list[tuple[str, int]]]:
         """Data with an axis of time: as long as was asked for, or of the user's own length."""
         shapes = {}
-        for name in sorted(needed):
+        for name in sorted(needed - _filled_first(self.body)):
             value = self._value(name)
             if not isinstance(value, list | np.ndarray) or is_gradient(name):
                 continue
@@ -546,6 +549,36 @@ def _definitions(tree: ast.Module) -> ast.Module:
         ],
         [],
     )
+
+
+def _filled_first(body: Sequence[ast.stmt]) -> set[str]:
+    """The names of arrays that are filled entry by entry, and in whose entries nothing was before.
+
+    As outputs are, for which room is made first: `o[t] = V @ h[t]`.
+    """
+    filled: set[str] = set()
+    read: set[str] = set()
+    for node in (part for root in body for part in _statements_in(root)):
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        root = target.value if isinstance(target, ast.Subscript) else None
+        read |= {
+            part.id
+            for part in ast.walk(node)
+            if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load) and part is not root
+        }
+        if isinstance(root, ast.Name) and root.id not in read:
+            filled.add(root.id)
+    return filled
+
+
+def _statements_in(node: ast.stmt) -> Iterator[ast.stmt]:
+    """A statement, or those within it, in the order in which they stand."""
+    inner = getattr(node, "body", None)
+    if not isinstance(inner, list):
+        yield node
+        return
+    for part in (*inner, *getattr(node, "orelse", ())):
+        yield from _statements_in(part)
 
 
 def _is_counted(node: ast.stmt) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from throughtime.source.finding.candidates import arguments
@@ -27,6 +27,7 @@ OPTIMISER = re.compile(r"optim|update|step$|adam|sgd|adagrad|rmsprop|apply", re.
 KEPT = "back"  # what a call returns that the user's line throws away
 FEWEST_GRADIENTS = 3  # names of gradients that a loop has to set, to be taken for a training loop
 DEEPEST_CALLERS = 3  # functions that call the next one, whose statements come before a step
+MOST_BEGINNINGS = 4  # of a file that is one step, tried as where its forward pass begins
 MOST_CALLERS = 2  # calls of one function that are followed
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -59,23 +60,55 @@ def regions(tree: ast.Module) -> list[Region]:
     """The training steps of a file, the innermost first that hold a whole one."""
     found: list[Region] = []
     moving = _moving(tree)
-    losses = {n.name for n in tree.body if isinstance(n, ast.FunctionDef) and LOSS.match(n.name)}
+    functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
     for body, before, place, owner in _loops(tree, tree.body, ()):
-        cut = _with_loss(_without_update(body), losses)
+        cut = _with_loss(_without_update(body), functions)
         lossy = bool(losses_in(cut or body))
         if _moves_within(cut) or _trains_within(cut, moving):
             continue  # several training steps, one after another
+        whole, earlier = cut, tuple(before)
         if not place.startswith("the loop"):  # a function that makes its own model and data
             first = next((n for n, node in enumerate(cut) if is_pass(node)), 0)
             before, cut = (*before, *cut[:first]), cut[first:]
         if len(cut) > 1 and lossy and gradients_in(cut) >= FEWEST_GRADIENTS:
             shown = loss_given_back(body)
             found.append(Region(place, tuple(cut), tuple(before), False, owner, shown=shown))
+            if len(cut) < len(whole) and losses_in(cut[:1]):  # the forward pass has another name
+                found.append(Region(place, tuple(whole), earlier, False, owner, shown=shown))
         elif lossy and (first := _first_update(body)) and len(body[:first]) > 1:
             # The gradient is kept by what gives the loss, and an update is called after it.
             kept = [node for node in body[:first] if not _is_idle(node)]
             found.append(Region(place, tuple(kept), tuple(before), False, owner))
-    return found
+    return found or list(_straight(tree, functions))
+
+
+def _straight(tree: ast.Module, functions: Mapping[str, ast.FunctionDef]) -> Iterator[Region]:
+    """The statements at the top of a file that is one step from beginning to end, trained by none.
+
+    Where its forward pass begins is not said: it may be at any loop or call of a pass before the
+    loss, and where the passes are written out step by step, after what makes the last array.
+    """
+    top = [node for node in _flat(tree.body) if not isinstance(node, DEFINITIONS)]
+    body = _with_loss(_without_update(top), functions)
+    with_losses = [n for n, node in enumerate(body) if losses_in([node])]
+    if not with_losses or gradients_in(body) < FEWEST_GRADIENTS:
+        return
+    early = body[: with_losses[0] + 1]
+    starts = [
+        n for n, node in enumerate(early) if is_pass(node) or isinstance(node, ast.For | ast.While)
+    ]
+    made = [n for n, node in enumerate(early) if _is_made(node)]
+    starts += [n + 1 for n in made[-1:] if n + 1 < len(early)]
+    for first in dict.fromkeys(starts[:MOST_BEGINNINGS]):
+        name = f"lines {body[first].lineno}-{body[-1].end_lineno}"
+        yield Region(name, tuple(body[first:]), tuple(body[:first]), False)
+
+
+def _is_made(node: ast.stmt) -> bool:
+    """Whether a statement makes an array of random numbers, zeros, or numbers written out."""
+    return isinstance(node, ast.Assign) and bool(
+        re.search(r"\b(rand\w*|normal|uniform|zeros|ones|eye|array|full)\(", ast.unparse(node.value))
+    )
 
 
 def region_of_lines(tree: ast.Module, first: int, last: int) -> Region | None:
@@ -101,6 +134,7 @@ def regions_of_text(tree: ast.Module, text: str) -> list[Region]:
     except SyntaxError:
         return []
     setting = [n for n, node in enumerate(nodes) if "loss" in names_set(node)]
+    setting = setting or [n for n, node in enumerate(nodes) if losses_in([node])]
     if not setting:
         return []
     before = tuple(node for node in _flat(tree.body) if not isinstance(node, DEFINITIONS))
@@ -252,19 +286,24 @@ def _calls(tree: ast.Module, name: str) -> Iterator[tuple[tuple[ast.stmt, ...], 
                 if node.name != name:
                     yield from within(node.body, (), (node, ""))
             elif isinstance(getattr(node, "body", None), list):
+                for call in _calls_in(getattr(node, "iter", getattr(node, "test", None)), name):
+                    yield earlier, call, inside
                 for field in ("body", "orelse"):
                     inner = getattr(node, field, [])
                     yield from within(inner, (*earlier, *_header(node)), inside)
             else:
-                for part in ast.walk(node):
-                    called = part.func if isinstance(part, ast.Call) else None
-                    if called is not None and name == getattr(
-                        called, "attr", getattr(called, "id", "")
-                    ):
-                        assert isinstance(part, ast.Call)
-                        yield earlier, part, inside
+                for call in _calls_in(node, name):
+                    yield earlier, call, inside
 
     yield from within(tree.body, (), None)
+
+
+def _calls_in(node: ast.AST | None, name: str) -> Iterator[ast.Call]:
+    """The calls of a function or method by its name within a statement or an expression."""
+    for part in ast.walk(node) if node is not None else ():
+        if isinstance(part, ast.Call):
+            if name == getattr(part.func, "attr", getattr(part.func, "id", "")):
+                yield part
 
 
 def _flat(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
@@ -417,23 +456,36 @@ def _without_update(body: Sequence[ast.stmt]) -> list[ast.stmt]:
     return kept
 
 
-def _with_loss(body: list[ast.stmt], losses: set[str]) -> list[ast.stmt]:
+def _with_loss(body: list[ast.stmt], functions: Mapping[str, ast.FunctionDef]) -> list[ast.stmt]:
     """A step that names no loss, with that whose derivative it takes.
 
-    Beside `d = mse_derivative(y, y_hat)`, where the file has `mse` too, it is `mse(y, y_hat)`.
+    Beside `d = mse_derivative(y, y_hat)`, where the file has `mse` too, it is `mse(y, y_hat)`, and
+    beside `d = output_gradient(y, t)` it is `loss(y, t)`, where that is the one loss of y and t.
     """
     named = {name for node in body for name in names_set(node)}
     if any(LOSS_NAME.search(name) and not is_gradient(name) for name in named):
         return body
     for n, node in enumerate(body):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            called = getattr(node.value.func, "id", "")
-            loss = OF_DERIVATIVE.sub("", called)
-            if loss != called and loss in losses:
+            loss = _loss_beside(getattr(node.value.func, "id", ""), functions)
+            if loss:
                 arguments_given = ", ".join(map(ast.unparse, node.value.args))
                 (added,) = ast.parse(f"loss = {loss}({arguments_given})").body
                 return [*body[: n + 1], ast.copy_location(added, node), *body[n + 1 :]]
     return body
+
+
+def _loss_beside(derivative: str, functions: Mapping[str, ast.FunctionDef]) -> str:
+    """The loss whose derivative a function is by its name, or its name and its arguments; or ""."""
+    losses = [name for name in functions if LOSS.match(name) and not DERIVATIVE.search(name)]
+    plain = OF_DERIVATIVE.sub("", derivative)
+    if plain != derivative and plain in losses:
+        return plain
+    if derivative not in functions or not (DERIVATIVE.search(derivative) or is_gradient(derivative)):
+        return ""
+    own = arguments(functions[derivative], method=False)[0]
+    same = [name for name in losses if arguments(functions[name], method=False)[0] == own]
+    return same[0] if len(same) == 1 and len(own) > 1 else ""
 
 
 def _moves_within(body: Iterable[ast.stmt]) -> bool:

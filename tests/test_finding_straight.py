@@ -1,0 +1,188 @@
+"""Files that are one step from beginning to end, and networks whose parameters are numbers."""
+
+import pytest
+
+from found_files import report_of, verdict
+from throughtime.source import find, which_line
+
+STRAIGHT = """
+import numpy as np
+
+np.random.seed(0)
+T, n_in, n_hid, n_out = 7, 3, 4, 2
+x = np.random.randn(T, n_in)
+y = np.random.randn(T, n_out)
+for row in range(n_out):
+    y[:, row] -= y[:, row].mean()
+Wx = np.random.randn(n_hid, n_in) * 0.5
+Wh = np.random.randn(n_hid, n_hid) * 0.5
+b = np.zeros(n_hid)
+Wo = np.random.randn(n_out, n_hid) * 0.5
+
+h = np.zeros((T + 1, n_hid))
+o = np.zeros((T, n_out))
+for t in range(T):
+    h[t] = np.tanh(Wx @ x[t] + Wh @ h[t - 1] + b)
+    o[t] = Wo @ h[t]
+loss = 0.5 * np.sum((o - y) ** 2)
+print("loss", loss)
+
+dWx = np.zeros_like(Wx)
+dWh = np.zeros_like(Wh)
+db = np.zeros_like(b)
+dWo = np.zeros_like(Wo)
+dh_next = np.zeros(n_hid)
+for t in reversed(range(T)):
+    do = o[t] - y[t]
+    dWo += np.outer(do, h[t])
+    dh = Wo.T @ do + dh_next
+    dz = dh * (1 - h[t] ** 2)
+    dWx += np.outer(dz, x[t])
+    dWh += np.outer(dz, h[t - 1])
+    db += dz
+    dh_next = Wh.T @ dz
+print(dWx, dWh, db, dWo)
+"""
+
+UNROLLED = """
+import numpy as np
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+x1, x2, x3 = np.array([[1.0], [0.5]]), np.array([[0.2], [-1.0]]), np.array([[0.3], [0.7]])
+target = np.array([[1.0]])
+U = np.array([[0.1, -0.4], [0.3, 0.2], [-0.5, 0.6]])
+W = np.array([[0.2, -0.3, 0.1], [0.4, 0.1, -0.2], [0.3, 0.5, -0.1]])
+V = np.array([[0.7, -0.2, 0.5]])
+h0 = np.zeros((3, 1))
+h1 = np.tanh(U @ x1 + W @ h0)
+h2 = np.tanh(U @ x2 + W @ h1)
+h3 = np.tanh(U @ x3 + W @ h2)
+y = sigmoid(V @ h3)
+loss = 0.5 * ((y - target) ** 2).sum()
+dy = (y - target) * y * (1 - y)
+dV = dy @ h3.T
+dz3 = (V.T @ dy) * (1 - h3**2)
+dz2 = (W.T @ dz3) * (1 - h2**2)
+dz1 = (W.T @ dz2) * (1 - h1**2)
+dW = dz3 @ h2.T + dz2 @ h1.T + dz1 @ h0.T
+dU = dz3 @ x3.T + dz2 @ x2.T + dz1 @ x1.T
+U -= 0.1 * dU
+W -= 0.1 * dW
+V -= 0.1 * dV
+"""
+
+# The state is a number for each sequence, and so is each of the two parameters; the step names no
+# loss, but takes the derivative of the file's only one.
+COUNTING = """
+import numpy as np
+
+np.random.seed(1)
+X = np.around(np.random.rand(20, 10))
+t = X.sum(axis=1)
+
+def states(X, wx, wr):
+    S = np.zeros((X.shape[0], X.shape[1] + 1))
+    for k in range(X.shape[1]):
+        S[:, k + 1] = wx * X[:, k] + wr * S[:, k]
+    return S
+
+def loss(y, t):
+    return np.mean((t - y) ** 2)
+
+def output_gradient(y, t):
+    return 2 * (y - t)
+
+def backward(X, S, at_end, wr):
+    over_time = np.zeros((X.shape[0], X.shape[1] + 1))
+    over_time[:, -1] = at_end
+    dwx = dwr = 0
+    for k in range(X.shape[1], 0, -1):
+        dwx += np.mean(over_time[:, k] * X[:, k - 1])
+        dwr += np.mean(over_time[:, k] * S[:, k - 1])
+        over_time[:, k - 1] = over_time[:, k] * wr
+    return (dwx, dwr), over_time
+
+def signs(X, t, W):
+    S = states(X, W[0], W[1])
+    at_end = output_gradient(S[:, -1], t)
+    grads, _ = backward(X, S, at_end, W[1])
+    return np.sign(grads)
+
+W = [-1.5, 1.2]
+for i in range(500):
+    for k, sign in enumerate(signs(X, t, W)):
+        W[k] -= 0.001 * sign
+"""
+OWN_STEP = (
+    "wx, wr = 1.2, 0.9; S = states(X, wx, wr); L = loss(S[:, -1], t); "
+    "(dwx, dwr), _ = backward(X, S, output_gradient(S[:, -1], t), wr)"
+)
+
+NUMBERS = """
+import numpy as np
+
+class RNN:
+    def __init__(self):
+        self.wx, self.wh, self.b = 0.5, 0.8, 0.1
+
+    def forward(self, xs):
+        self.xs, self.h = xs, [0.0]
+        for x in xs:
+            self.h.append(np.tanh(self.wx * x + self.wh * self.h[-1] + self.b))
+        return self.h[-1]
+
+    def loss(self, y):
+        return 0.5 * (self.h[-1] - y) ** 2
+
+    def backward(self, y):
+        dh = self.h[-1] - y
+        self.dwx = self.dwh = self.db = 0.0
+        for t in range(len(self.xs) - 1, -1, -1):
+            dz = dh * (1 - self.h[t + 1] ** 2)
+            self.dwx += dz * self.xs[t]
+            self.dwh += dz * self.h[t]
+            self.db += dz
+            dh = dz * self.wh
+        return self.dwx, self.dwh, self.db
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "right", "wrong", "steps"),
+    [
+        (STRAIGHT, "Wh.T @ dz", "Wh @ dz", {"x": 0, "y": 0}),
+        (UNROLLED, "(W.T @ dz3)", "(W @ dz3)", {}),
+        (COUNTING, "over_time[:, k] * wr", "over_time[:, k] / wr", {"X": 1}),
+        (NUMBERS, "dz * self.wh", "dz * self.wx", {"x": 0}),
+    ],
+    ids=["straight", "unrolled", "counting", "numbers"],
+)
+def test_such_files_are_found_and_judged(tmp_path, text, right, wrong, steps):
+    assert text.count(right) >= 1 and wrong not in text
+    path = tmp_path / "file.py"
+    path.write_text(text)
+    found = find(path)
+    assert dict(found.recipe.steps) == steps
+    assert verdict(found) == "agree"
+    path.write_text(text.replace(right, wrong))
+    assert verdict(find(path)) == "disagree"
+
+
+def test_all_parameters_of_a_straight_file_are_checked(tmp_path):
+    path = tmp_path / "straight.py"
+    path.write_text(STRAIGHT)
+    assert sorted(find(path).recipe.parameters) == ["Wh", "Wo", "Wx", "b"]
+    path.write_text(STRAIGHT.replace("Wh.T @ dz", "Wh @ dz"))
+    found = find(path)
+    lines = which_line(found.recipe, report_of(found), 0).lines
+    assert ["Wh @ dz" in line.code for line in lines if line.status == "wrong"] == [True]
+
+
+def test_a_loss_of_a_step_of_one_s_own_may_be_called_otherwise(tmp_path):
+    path = tmp_path / "counting.py"
+    path.write_text(COUNTING)
+    found = find(path, setup=OWN_STEP)
+    assert sorted(found.recipe.parameters) == ["wr", "wx"]
+    assert verdict(found) == "agree"

@@ -4,6 +4,7 @@ import pytest
 
 from found_files import report_of, verdict
 from throughtime.source import find, which_line
+from throughtime.source.mending.mend import mend
 
 STRAIGHT = """
 import numpy as np
@@ -186,3 +187,11 @@ def test_a_loss_of_a_step_of_one_s_own_may_be_called_otherwise(tmp_path):
     found = find(path, setup=OWN_STEP)
     assert sorted(found.recipe.parameters) == ["wr", "wx"]
     assert verdict(found) == "agree"
+
+
+def test_a_weight_that_is_a_number_is_put_back_as_a_factor(tmp_path):
+    path = tmp_path / "counting.py"
+    path.write_text(COUNTING.replace("over_time[:, k] * wr", "over_time[:, k]"))
+    mended = mend(find(path).recipe, progress=False)
+    assert mended.is_mended
+    assert "+        over_time[:, k - 1] = over_time[:, k] * wr" in mended.diff()

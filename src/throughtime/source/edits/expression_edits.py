@@ -528,7 +528,13 @@ def _of_whole(whole: ast.expr, scope: Scope) -> Iterator[NodeChange]:
     for slope in softmax_slopes(scope.text(whole), result, scope.values):
         yield NodeChange(whole, slope, "the slope of softmax", 1.4)
     for other, value in scope.values.items():
-        if value.kind != "numbers" or other in plain or value.shape != scope.result:
+        if value.kind != "numbers" or other in plain:
+            continue
+        if not value.shape and scope.result and other not in scope.sizes:  # a weight of all units
+            if _root(other) not in scope.assigned:
+                yield NodeChange(whole, f"{text} * {other}", "a factor", 1.5, f"times {other}")
+            continue
+        if value.shape != scope.result:
             continue
         if _root(other) in scope.assigned:
             yield NodeChange(whole, f"{plain} + {other}", "a term added", 1.5, f"plus {other}")

@@ -107,7 +107,9 @@ def _straight(tree: ast.Module, functions: Mapping[str, ast.FunctionDef]) -> Ite
 def _is_made(node: ast.stmt) -> bool:
     """Whether a statement makes an array of random numbers, zeros, or numbers written out."""
     return isinstance(node, ast.Assign) and bool(
-        re.search(r"\b(rand\w*|normal|uniform|zeros|ones|eye|array|full)\(", ast.unparse(node.value))
+        re.search(
+            r"\b(rand\w*|normal|uniform|zeros|ones|eye|array|full)\(", ast.unparse(node.value)
+        )
     )
 
 
@@ -481,7 +483,9 @@ def _loss_beside(derivative: str, functions: Mapping[str, ast.FunctionDef]) -> s
     plain = OF_DERIVATIVE.sub("", derivative)
     if plain != derivative and plain in losses:
         return plain
-    if derivative not in functions or not (DERIVATIVE.search(derivative) or is_gradient(derivative)):
+    if derivative not in functions or not (
+        DERIVATIVE.search(derivative) or is_gradient(derivative)
+    ):
         return ""
     own = arguments(functions[derivative], method=False)[0]
     same = [name for name in losses if arguments(functions[name], method=False)[0] == own]

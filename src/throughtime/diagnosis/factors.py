@@ -147,8 +147,8 @@ def number(value: float, error: float) -> str:
 def held_elsewhere(observed: Observed, study: Study, whole: Ratio, names: Sequence[str]) -> bool:
     """Whether some tensor has the factor with other parameters too, if anything shows there.
 
-    Or all of them together have it, as tensors of one entry can. Where outputs are small, the derivative of an activation, or an ε beside a probability, is as
-    good as a number: σ′(0) = 1/4.
+    Or all of them together have it, as tensors of one entry can. Where outputs are small, the
+    derivative of an activation, or an ε beside a probability, is as good as a number: σ′(0) = 1/4.
     """
     there = study.elsewhere({name: steepest(observed, name) for name in names})
     if there is None:

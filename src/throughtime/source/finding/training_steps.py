@@ -24,6 +24,7 @@ RUNNING = re.compile(
     r"smooth|total|epoch|running|avg|mean|history|list|losses|train|best|old", re.I
 )
 OPTIMISER = re.compile(r"optim|update|step$|adam|sgd|adagrad|rmsprop|apply", re.I)
+MADE = re.compile(r"\b(rand\w*|normal|uniform|zeros|ones|eye|array|full)\(")
 KEPT = "back"  # what a call returns that the user's line throws away
 FEWEST_GRADIENTS = 3  # names of gradients that a loop has to set, to be taken for a training loop
 DEEPEST_CALLERS = 3  # functions that call the next one, whose statements come before a step
@@ -303,9 +304,10 @@ def _calls(tree: ast.Module, name: str) -> Iterator[tuple[tuple[ast.stmt, ...], 
 def _calls_in(node: ast.AST | None, name: str) -> Iterator[ast.Call]:
     """The calls of a function or method by its name within a statement or an expression."""
     for part in ast.walk(node) if node is not None else ():
-        if isinstance(part, ast.Call):
-            if name == getattr(part.func, "attr", getattr(part.func, "id", "")):
-                yield part
+        func = part.func if isinstance(part, ast.Call) else None
+        if func is not None and name == getattr(func, "attr", getattr(func, "id", "")):
+            assert isinstance(part, ast.Call)
+            yield part
 
 
 def _flat(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from throughtime.arrays import Array
+from throughtime.source.pairing import like, numbers
 from throughtime.source.probes import PROBE, Probes, ProbeSite
 from throughtime.source.recipe import Program
 from throughtime.source.tolerances import LARGEST_VALUE
@@ -169,6 +170,16 @@ class Instrumented:
     def _changed(self, number: int, value: Any, change: Array, added: bool) -> Any:
         """A value with something added, or replaced; in place where others hold the same array."""
         site = self.probes.sites[number]
+        if isinstance(value, list):
+            then = numbers(value)
+            if then is None:
+                return value
+            change = change.reshape(then.shape)
+            changed: list[Any] = like(value, then + change if added else change)
+            if site.kind in ("changed", "whole"):
+                _refill(value, changed)
+                return value
+            return changed
         if not isinstance(value, np.ndarray):
             if not isinstance(value, float | np.floating):
                 return value
@@ -185,6 +196,10 @@ class Instrumented:
         if isinstance(value, np.ndarray):
             if value.dtype.kind != "f" or not 0 < value.size <= LARGEST_VALUE:
                 return
+        elif isinstance(value, list):
+            held = numbers(value)
+            if held is None or held.dtype.kind != "f" or not 1 < held.size <= LARGEST_VALUE:
+                return  # a single number is read where it is taken from its list
         elif not isinstance(value, float | np.floating):
             return
         frame = sys._getframe(3)
@@ -207,6 +222,15 @@ class Instrumented:
             calls.append((id(outer.f_code), outer.f_lasti))
             outer = outer.f_back
         return tuple(calls)
+
+
+def _refill(held: list[Any], values: list[Any]) -> None:
+    """Sets the numbers of a list, those of lists in it too, in place."""
+    for n, value in enumerate(values):
+        if isinstance(value, list):
+            _refill(held[n], value)
+        else:
+            held[n] = value
 
 
 def _variables(frame: FrameType) -> tuple[dict[str, Any], dict[str, Any]]:

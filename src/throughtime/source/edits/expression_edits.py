@@ -132,6 +132,7 @@ def _of_node(node: ast.expr, parent: ast.AST | None, scope: Scope) -> Iterator[N
         yield from _atom(node, parent, scope)
     if isinstance(node, ast.Subscript):
         yield from _index(node, scope)
+        yield from _entry_turned(node, scope)
         if isinstance(node.value, ast.Attribute) and node.value.attr == "shape":
             new = f"{scope.text(node.value.value)}.size"
             yield NodeChange(node, new, "a size", 1.0, f"size {new}")
@@ -254,6 +255,21 @@ def _index(node: ast.Subscript, scope: Scope) -> Iterator[NodeChange]:
                 first = whole[: -len(text) - 1] + whole[-len(text) - 1 :].replace(text, variable)
                 new = f"({whole} if {variable} > 0 else 0 * {first})"
                 yield NodeChange(node, new, "nothing before the first step", 1.1, f"{key} first")
+
+
+def _entry_turned(node: ast.Subscript, scope: Scope) -> Iterator[NodeChange]:
+    """The entry of the transposed matrix: `M[j][i]` for `M[i][j]`, and `M[j, i]` for `M[i, j]`."""
+    inner = node.value
+    if isinstance(inner, ast.Subscript):
+        base, parts, form = inner.value, [inner.slice, node.slice], "{}[{}][{}]"
+    else:
+        base, form = inner, "{}[{}, {}]"
+        parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else []
+    names = [part.id for part in parts if isinstance(part, ast.Name)]
+    if len(names) == len(parts) == 2 and names[0] != names[1]:
+        text = scope.file.of_node(base)
+        new = form.format(text, names[1], names[0])
+        yield NodeChange(node, new, "transposed", 0.85, f"transpose {text}")
 
 
 def _is_whole(part: ast.expr, scope: Scope) -> bool:

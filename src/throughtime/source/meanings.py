@@ -58,11 +58,11 @@ SIZES: tuple[tuple[str, str], ...] = (
     (r"layer.*(size|dim|unit)|hid|^h$|^n_?h\d?$|^n_a$|unit|cell|state|neuron|^nh|mem|latent"
      r"|width|d_model|^rnn_?size|^lstm_?size|^gru_?size|recurrent", "hidden"),
     (r"layer|depth|stack", "layers"),
-    (r"out|class|^n_y$|^o$|^k$|^y_?dim|target|label|categor|^n_o|pred", "outputs"),
+    (r"out|class|^n_y$|^o$|^k$|^y_?dim|target|label|categor|^n_o|^no$|pred", "outputs"),
     (r"^z_?size|concat", "both"),
     (r"vocab|char|word|symbol|alphabet|token|dict_?size|^v$|^n_letters", "inputs"),
     (r"^lr|rate|^alpha|^eta|learn|step_?size", "rate"),
-    (r"(^|_)in_|_in$|^fan_?in|^inp|input|^in$|^x_?dim|^n_x$|^d$|^i$|^n_?in|feat|emb|^n_i|^dim|^d_|visible|^m$|data_dim",
+    (r"(^|_)in_|_in$|^fan_?in|^inp|input|^in$|^x_?dim|^n_x$|^d$|^i$|^n_?in|feat|emb|^n_i|^ni$|^dim|^d_|visible|^m$|data_dim",
      "inputs"),
     (r"seed|random_state|rng", "seed"),
     (r"scale|sigma|^std|_std|_sd$|variance", "scale"),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from throughtime.source.finding.candidates import Function, arguments
-from throughtime.source.meanings import VALUES, role, size_kind
+from throughtime.source.meanings import BACKWARD, LOSS, VALUES, role, size_kind
 
 COUNTS = re.compile(r"size|dim|num_?|^n_|len|count|units|rate$|_no$", re.I)
 ARRAY = re.compile(r"matrix|vectors|embeddings$|weights$|pretrained", re.I)  # and no size
@@ -41,6 +41,31 @@ def role_of(name: str, aliases: Mapping[str, str]) -> str:
     """What an argument is: by its name; where that says little, by what the file gives for it."""
     own, other = role(name), role(aliases.get(name, ""))
     return own if own and (len(name) > 1 or not other) else other
+
+
+def unnamed_aim(function: Function, needed: Sequence[str]) -> str:
+    """The one array beside the inputs of a loss or a backward pass, whose name says nothing.
+
+    It is the targets, though it may be called as a size is: `D`, of which `D[t]` is taken. "" where
+    there is no such array, or another is called targets.
+    """
+    if not (BACKWARD.match(function.name) or LOSS.match(function.name)):
+        return ""
+    roles = {name: role(name) for name in needed}
+    others = [name for name, kind in roles.items() if not kind and _is_array(name, function)]
+    known = {"target", "prediction", "upstream"} & set(roles.values())
+    return others[0] if len(others) == 1 and "inputs" in roles.values() and not known else ""
+
+
+def _is_array(name: str, function: Function) -> bool:
+    """Whether a function takes entries of an argument, or subtracts it from what a call gives."""
+    for part in ast.walk(function):
+        inner = part.value if isinstance(part, ast.Subscript) else None
+        if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub):
+            inner = part.right if isinstance(part.left, ast.Call) else None
+        if isinstance(inner, ast.Name) and inner.id == name:
+            return True
+    return False
 
 
 @dataclass

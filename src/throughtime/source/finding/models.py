@@ -18,7 +18,7 @@ from throughtime.source.finding.arrays_by_name import (
     looked_up,
     unpacked,
 )
-from throughtime.source.finding.calls import role_of, sized
+from throughtime.source.finding.calls import role_of, sized, unnamed_aim
 from throughtime.source.finding.candidates import Candidate, Function, arguments, methods, returned
 from throughtime.source.finding.constructors import (
     QUOTES,
@@ -111,6 +111,8 @@ class Models:
                     yield name, value.id
         for name in looked_up(function):  # whatever it is called
             yield name, "params"
+        if aim := unnamed_aim(function, needed):
+            yield aim, "target"
 
     @cached_property
     def _settings(self) -> dict[str, str]:

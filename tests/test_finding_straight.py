@@ -196,3 +196,89 @@ def test_a_weight_that_is_a_number_is_put_back_as_a_factor(tmp_path):
     mended = mend(find(path).recipe, progress=False)
     assert mended.is_mended
     assert "+        over_time[:, k - 1] = over_time[:, k] * wr" in mended.diff()
+
+
+TWO_PARTS = """
+import numpy as np
+
+class Half:
+    def __init__(self, vocab, hidden):
+        self.E = np.random.randn(vocab, hidden) * 0.3
+        self.W = np.random.randn(hidden, hidden) * 0.3
+
+    def run(self, ids, h):
+        self.ids, self.hs = ids, [h]
+        for i in ids:
+            self.hs.append(np.tanh(self.E[i] + self.hs[-1] @ self.W))
+        return self.hs
+
+    def back(self, dhs, dh):
+        self.dE, self.dW = np.zeros_like(self.E), np.zeros_like(self.W)
+        for t in reversed(range(len(self.ids))):
+            dz = (dh + dhs[t]) * (1 - self.hs[t + 1] ** 2)
+            self.dE[self.ids[t]] += dz
+            self.dW += np.outer(self.hs[t], dz)
+            dh = self.W @ dz
+        return dh
+
+class Encoder(Half):
+    def forward(self, ids):
+        return self.run(ids, np.zeros(len(self.W)))[-1]
+
+    def backward(self, dh):
+        return self.back(np.zeros((len(self.ids), len(dh))), dh)
+
+class Decoder(Half):
+    def __init__(self, vocab, hidden):
+        super().__init__(vocab, hidden)
+        self.V = np.random.randn(hidden, vocab) * 0.3
+
+    def forward(self, ids, h, targets):
+        hs, self.targets = self.run(ids, h), targets
+        y = np.array(hs[1:]) @ self.V
+        self.p = np.exp(y) / np.exp(y).sum(axis=1, keepdims=True)
+        return -np.log(self.p[np.arange(len(ids)), targets]).sum()
+
+    def backward(self):
+        dy = self.p.copy()
+        dy[np.arange(len(self.targets)), self.targets] -= 1
+        self.dV = np.array(self.hs[1:]).T @ dy
+        return self.back(dy @ self.V.T, np.zeros(len(self.W)))
+
+class Translator:
+    def __init__(self, vocab=10, hidden=16):
+        self.encoder, self.decoder = Encoder(vocab, hidden), Decoder(vocab, hidden)
+
+    def train_step(self, src, tgt, lr=0.1):
+        loss = self.decoder.forward(tgt[:-1], self.encoder.forward(src), tgt[1:])
+        self.encoder.backward(self.decoder.backward())
+        for half, names in ((self.encoder, "EW"), (self.decoder, "EWV")):
+            for name in names:
+                setattr(half, name, getattr(half, name) - lr * getattr(half, "d" + name))
+        return loss
+"""
+
+
+def test_a_network_of_two_parts_is_checked_whole(tmp_path):
+    path = tmp_path / "translator.py"
+    path.write_text(TWO_PARTS)
+    found = find(path)
+    assert found.name == "Translator"
+    assert len(found.recipe.parameters) == 5
+    assert verdict(found) == "agree"
+    path.write_text(TWO_PARTS.replace("return -np.log(self.p", "return -2 * np.log(self.p"))
+    assert verdict(find(path)) == "disagree"
+
+
+def test_targets_may_be_called_as_a_size_is(tmp_path):
+    path = tmp_path / "numbers.py"
+    path.write_text(
+        NUMBERS.replace("xs", "X")
+        .replace("def loss(self, y)", "def error(self, X, D)")
+        .replace("- y) ** 2", "- D[0]) ** 2")
+        .replace("def backward(self, y)", "def bptt(self, X, D)")
+        .replace("self.h[-1] - y", "self.h[-1] - D[0]")
+    )
+    found = find(path)
+    assert "net.error(x, y)" in found.recipe.loss
+    assert verdict(found) == "agree"

@@ -24,6 +24,7 @@ from throughtime.source.slices import Slices, names_read
 Function = ast.FunctionDef
 BOTH = re.compile("loss|cost|forward|fwd", re.I)  # in the name of both passes in one
 WRAPPERS = {"array", "asarray", "stack", "vstack", "hstack", "concatenate", "list", "tuple"}
+FEWEST_PARTS = 2  # classes of passes that a whole network makes
 USED = 0.01  # of how likely each is, by which functions that a script uses differ among themselves
 HELPS = 4.0  # less likely is a class with both passes that holds no arrays
 MAKES = re.compile(r"rand|normal|uniform|zeros|ones|eye|array|init|xavier|glorot|empty|full", re.I)
@@ -82,8 +83,27 @@ def candidates(tree: ast.Module, slices: Slices) -> list[Candidate]:
             slices.definitions[name] = classes[name]
     every = {**slices.classes, **classes}
     found = [c for node in classes.values() for c in _of_class(node, every, losses)]
+    found = _whole_first(found)
     found += _used_first(list(_of_functions(functions, losses)), slices)
     return sorted(found, key=lambda candidate: -candidate.likely)
+
+
+def _whole_first(found: list[Candidate]) -> list[Candidate]:
+    """Candidates with a network that makes several of the others likelier than its parts.
+
+    An encoder that is right says nothing of the decoder; the network that makes both has its loss.
+    """
+    best = {c.owner.name: c.likely for c in reversed(found) if c.owner is not None}
+
+    def likely(candidate: Candidate) -> float:
+        owner = candidate.owner
+        parts = names_read(owner) & set(best) - {owner.name} if owner is not None else set()
+        whole = len(parts) >= FEWEST_PARTS and candidate.line == getattr(owner, "lineno", 0)
+        return max(
+            [candidate.likely, *(best[n] + USED for n in parts)] if whole else [candidate.likely]
+        )
+
+    return [replace(c, likely=likely(c)) for c in found]
 
 
 def _with_method(node: ast.ClassDef, function: Function, name: str) -> ast.ClassDef:

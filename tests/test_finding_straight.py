@@ -1,9 +1,12 @@
 """Files that are one step from beginning to end, and networks whose parameters are numbers."""
 
+import ast
+
 import pytest
 
 from found_files import report_of, verdict
 from throughtime.source import find, which_line
+from throughtime.source.finding.training_steps import regions
 from throughtime.source.mending.mend import mend
 
 STRAIGHT = """
@@ -282,3 +285,61 @@ def test_targets_may_be_called_as_a_size_is(tmp_path):
     found = find(path)
     assert "net.error(x, y)" in found.recipe.loss
     assert verdict(found) == "agree"
+
+
+# The loss of a step is worked out when its update is done, of outputs from before it.
+LOSS_AT_LAST = """
+import numpy as np
+
+class Net:
+    def __init__(self, n_in, n_hid):
+        self.W, self.U = np.random.randn(n_hid, n_in) * 0.4, np.random.randn(n_hid, n_hid) * 0.4
+        self.lr = 0.01
+
+    def forward(self, x):
+        self.x, self.h = x, np.zeros((steps + 1, len(self.U)))
+        for t in range(steps):
+            self.h[t] = np.tanh(self.W @ x[t] + self.U @ self.h[t - 1])
+        return self.h[:-1].copy()
+
+    def backward(self, dy):
+        dW, dU, carried = np.zeros_like(self.W), np.zeros_like(self.U), 0
+        for t in reversed(range(steps)):
+            dz = (dy[t] + carried) * (1 - self.h[t] ** 2)
+            dW += np.outer(dz, self.x[t])
+            dU += np.outer(dz, self.h[t - 1])
+            carried = self.U.T @ dz
+        self.W -= self.lr * dW
+        self.U -= self.lr * dU
+
+if __name__ == "__main__":
+    steps = 4
+    xs, ys = np.random.randn(9, steps, 3), np.random.randn(9, steps, 5)
+    net = Net(3, 5)
+    for epoch in range(1000):
+        for n in range(len(xs)):
+            y = net.forward(xs[n])
+            net.backward(y - ys[n])
+            loss = 0
+            for t in range(steps):
+                loss += 0.5 * np.sum((y[t] - ys[n][t]) ** 2)
+        print(epoch, loss)
+"""
+
+
+def test_a_loss_that_is_worked_out_after_the_update_is_the_step_s(tmp_path):
+    path = tmp_path / "at_last.py"
+    path.write_text(LOSS_AT_LAST)
+    found = find(path)
+    assert found.name.startswith("the loop of line")
+    assert verdict(found) == "agree"
+    path.write_text(LOSS_AT_LAST.replace("self.U.T @ dz", "self.U @ dz"))
+    assert verdict(find(path)) == "disagree"
+
+
+def test_a_loss_at_parameters_that_have_moved_is_not_the_step_s():
+    moved = LOSS_AT_LAST.replace(
+        "            loss = 0\n", "            loss, y = 0, net.forward(xs[n])\n"
+    )
+    assert regions(ast.parse(LOSS_AT_LAST))
+    assert not regions(ast.parse(moved))

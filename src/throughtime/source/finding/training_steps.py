@@ -7,6 +7,7 @@ these by the file's own calls of them comes before the step.
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ RUNNING = re.compile(
     r"smooth|total|epoch|running|avg|mean|history|list|losses|train|best|old", re.I
 )
 OPTIMISER = re.compile(r"optim|update|step$|adam|sgd|adagrad|rmsprop|apply", re.I)
+NUMPY = ("np", "numpy", "math")
 MADE = re.compile(r"\b(rand\w*|normal|uniform|zeros|ones|eye|array|full)\(")
 KEPT = "back"  # what a call returns that the user's line throws away
 FEWEST_GRADIENTS = 3  # names of gradients that a loop has to set, to be taken for a training loop
@@ -63,7 +65,7 @@ def regions(tree: ast.Module) -> list[Region]:
     moving = _moving(tree)
     functions = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
     for body, before, place, owner in _loops(tree, tree.body, ()):
-        cut = _with_loss(_without_update(body), functions)
+        cut = _with_loss(_with_later_loss(_without_update(body), body), functions)
         lossy = bool(losses_in(cut or body))
         if _moves_within(cut) or _trains_within(cut, moving):
             continue  # several training steps, one after another
@@ -93,6 +95,8 @@ def _straight(tree: ast.Module, functions: Mapping[str, ast.FunctionDef]) -> Ite
     body = _with_loss(_without_update(top), functions)
     with_losses = [n for n, node in enumerate(body) if losses_in([node])]
     if not with_losses or gradients_in(body) < FEWEST_GRADIENTS:
+        return
+    if _moves_within(body) or _trains_within(body, _moving(tree)):
         return
     early = body[: with_losses[0] + 1]
     starts = [
@@ -458,6 +462,39 @@ def _without_update(body: Sequence[ast.stmt]) -> list[ast.stmt]:
         if not _is_idle(node):
             kept.append(node)
     return kept
+
+
+def _with_later_loss(cut: list[ast.stmt], body: Sequence[ast.stmt]) -> list[ast.stmt]:
+    """A step that sets no loss before its gradient, with the loss that it works out after it.
+
+    What that is made of was computed before anything moved.
+    """
+    if not cut or losses_in(cut):
+        return cut
+    later = list(body)[list(body).index(cut[-1]) + 1 :]
+    setting = [n for n, node in enumerate(later) if losses_in([node])]
+    if not setting:
+        return cut
+    kept = [node for node in later[: setting[-1] + 1] if not _is_idle(node)]
+    if any(map(_is_update, kept)) or not all(map(_is_plain, kept)):
+        return cut
+    return [*cut, *kept]
+
+
+def _is_plain(node: ast.stmt) -> bool:
+    """Whether a statement calls nothing but losses, NumPy and what Python has itself.
+
+    A forward pass that is run again, under whatever name, would be at parameters that have moved.
+    """
+    for part in ast.walk(node):
+        if not isinstance(part, ast.Call):
+            continue
+        func = part.func
+        name = getattr(func, "attr", getattr(func, "id", ""))
+        of_numpy = isinstance(func, ast.Attribute) and getattr(func.value, "id", "") in NUMPY
+        if not (of_numpy or LOSS.match(name) or name in vars(builtins)):
+            return False
+    return True
 
 
 def _with_loss(body: list[ast.stmt], functions: Mapping[str, ast.FunctionDef]) -> list[ast.stmt]:

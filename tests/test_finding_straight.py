@@ -343,3 +343,47 @@ def test_a_loss_at_parameters_that_have_moved_is_not_the_step_s():
     )
     assert regions(ast.parse(LOSS_AT_LAST))
     assert not regions(ast.parse(moved))
+
+
+# The number of sequences is named, and divided by twice: with one sequence nothing is wrong.
+OVER_B_TWICE = """
+import numpy as np
+
+class Classifier:
+    def __init__(self, input_size, hidden_size):
+        self.W = np.random.randn(hidden_size, input_size) * 0.3
+        self.U = np.random.randn(hidden_size, hidden_size) * 0.3
+        self.V = np.random.randn(1, hidden_size) * 0.3
+
+    def forward(self, X):
+        steps, _, batch = X.shape
+        self.X, self.h = X, [np.zeros((len(self.U), batch))]
+        for t in range(steps):
+            self.h.append(np.tanh(self.W @ X[t] + self.U @ self.h[-1]))
+        return 1 / (1 + np.exp(-(self.V @ self.h[-1])))
+
+    def loss(self, p, y):
+        return -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
+
+    def backward(self, p, y):
+        batch = y.shape[1]
+        dy = (p - y) / batch
+        dW, dU, dV = np.zeros_like(self.W), np.zeros_like(self.U), dy @ self.h[-1].T / batch
+        dh = self.V.T @ dy
+        for t in reversed(range(len(self.X))):
+            dz = dh * (1 - self.h[t + 1] ** 2)
+            dW += dz @ self.X[t].T / batch
+            dU += dz @ self.h[t].T / batch
+            dh = self.U.T @ dz
+        return dW, dU, dV
+"""
+
+
+def test_a_file_that_names_its_sequences_is_given_several(tmp_path):
+    path = tmp_path / "twice.py"
+    path.write_text(OVER_B_TWICE.replace(" / batch\n", "\n").replace("(p - y)", "(p - y) / batch"))
+    assert verdict(find(path)) == "agree"
+    path.write_text(OVER_B_TWICE)
+    found = find(path)
+    assert "steps from x (T, I, B), axis 0" in found.said
+    assert verdict(found) == "disagree"

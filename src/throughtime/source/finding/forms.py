@@ -6,8 +6,18 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from throughtime.source.meanings import BATCH, HIDDEN, INPUTS, LONGEST, OUTPUTS, SYMBOLS, role
+from throughtime.source.meanings import (
+    BATCH,
+    HIDDEN,
+    INPUTS,
+    LONGEST,
+    OUTPUTS,
+    SYMBOLS,
+    role,
+    size_kind,
+)
 
+AXES = {"steps": "T", "batch": "B", "inputs": "I"}
 MOST_SIZES = 6  # of a network whose arrays do not have those that are asked for
 
 
@@ -98,6 +108,40 @@ def forms(sizes: Sizes) -> tuple[Form, ...]:
             None,
             "symbols",
         ),
+    )
+
+
+def named_first(found: Sequence[Form], functions: Sequence[ast.FunctionDef]) -> list[Form]:
+    """Forms with those first whose axes are as a function names them: `T, _, B = x.shape`.
+
+    A file that names its sequences is not understood by one sequence alone: what is divided by
+    their number once too often is right there.
+    """
+    named = [axes for function in functions for axes in _axes_named(function)]
+    fitting = [form for form in found if any(_fits(form, axes) for axes in named)]
+    return [*fitting, *(form for form in found if form not in fitting)]
+
+
+def _axes_named(function: ast.FunctionDef) -> list[list[str]]:
+    """What a function calls the axes of its inputs, a letter each; "" for what it does not say."""
+    given = {a.arg for a in function.args.args if role(a.arg) == "inputs"}
+    found = []
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Tuple):
+            continue
+        value = node.value
+        if not isinstance(value, ast.Attribute) or value.attr != "shape":
+            continue
+        names = [getattr(part, "id", "") for part in node.targets[0].elts]
+        if getattr(value.value, "id", "") in given:
+            found.append([AXES.get(size_kind(name), "") for name in names])
+    return [axes for axes in found if {"T", "B"} <= set(axes)]
+
+
+def _fits(form: Form, axes: list[str]) -> bool:
+    own = form.said.strip("()").split(", ")
+    return len(own) == len(axes) and all(
+        a == b or (not b and a not in ("T", "B", "1")) for a, b in zip(own, axes, strict=True)
     )
 
 
@@ -197,6 +241,7 @@ def targets(form: Form, sizes: Sizes, stepwise: bool | None = None) -> list[tupl
             found[:0] = [
                 (f"{hot.format(B)}.T", None),
                 (f"{hot.format(f'({T}, {B})')}.transpose(0, 2, 1)", 0),
+                (f"draw.integers(2, size=(1, {B}))", None),
             ]
         if form.said == "(B, I, T)":
             found = [

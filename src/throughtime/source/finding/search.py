@@ -24,7 +24,14 @@ from throughtime.source.finding.candidates import (
     returned,
     returned_name,
 )
-from throughtime.source.finding.forms import Form, forms, single_forms, states, targets
+from throughtime.source.finding.forms import (
+    Form,
+    forms,
+    named_first,
+    single_forms,
+    states,
+    targets,
+)
 from throughtime.source.finding.losses import (
     Output,
     at_last_step,
@@ -112,7 +119,9 @@ class ReadingSearch(CallSites):
                             return
 
     def _forms(self) -> Sequence[Form]:
-        return single_forms(self.sizes) if is_single(self.candidate) else forms(self.sizes)
+        if is_single(self.candidate):
+            return single_forms(self.sizes)
+        return named_first(forms(self.sizes), self.used)
 
     def _targets(self, form: Form, first: Output | None) -> list[tuple[str, int | None]]:
         found = targets(form, self.sizes, None if first is None else STEPS in first.shape)

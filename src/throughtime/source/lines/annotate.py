@@ -17,7 +17,7 @@ from throughtime.derivatives import derivative
 from throughtime.gradcheck import CheckError, Report, listed
 from throughtime.source.edits.unclipped import without_clips
 from throughtime.source.events import Event, Instrumented, Place
-from throughtime.source.lines.call_changes import changes_at_call
+from throughtime.source.lines.call_changes import changes_at_call, in_doubt
 from throughtime.source.lines.first_wrong import WrongValues, WrongValueSearch
 from throughtime.source.lines.in_words import elsewhere, step_of, times_of
 from throughtime.source.lines.line_changes import changes_of, is_right_then
@@ -257,7 +257,8 @@ class _Findings:
         for order, fault in enumerate(self.faults, start=1):
             found = self._of_fault(fault, order + bool(self.kept))
             if found.status == "wrong" and found.edit is None:  # it may be given what is wrong
-                found = next(iter(changes_at_call(self.search, self.faults, fault, found)), found)
+                at_call = changes_at_call(self.search, self.faults, fault, found)
+                found = at_call[0] if at_call else in_doubt(self.search, self.faults, fault, found)
             by_line[found.path, found.line].append(found)
         if self.kept:
             found = self._of_kept(self.kept[0])

@@ -224,7 +224,7 @@ def _of_expression(
     if (noticed := noticed_variant(text, [*others, *arrays], steps.frames, steps.fits)) is not None:
         found.append(noticed)
     sums = _sums(search, site)
-    carried = _carried(search, site) - sums
+    carried = carried_in(search, site) - sums
     what = WhatFits(steps.frames, others, style_of(statement, search), _numpy(text), sums, carried)
     changes: list[Change] = [(text, new) for _, new in found]
     if site.kind == "store" and (added := _added_up(what, site, text, steps)):
@@ -324,7 +324,7 @@ def _sums(search: WrongValueSearch, site: ProbeSite) -> set[str]:
     return added - read
 
 
-def _carried(search: WrongValueSearch, site: ProbeSite) -> set[str]:
+def carried_in(search: WrongValueSearch, site: ProbeSite) -> set[str]:
     """Variables of the function that carry a gradient back."""
     found = set()
     for place in search.carried:

@@ -4,6 +4,7 @@ import pytest
 
 from throughtime.source import Recipe
 from throughtime.source.lines.annotate import annotate, first_wrong
+from throughtime.source.lines.call_changes import _other_steps
 from throughtime.source.mending.mend import mend
 from throughtime.source.recipe import Program
 
@@ -104,6 +105,19 @@ def test_the_call_is_mended(elman):
     elman.path.write_text(ELMAN.replace("GIVEN", "states[t + 1] if t < len(xs) - 1 else zero"))
     found = mend(elman, progress=False)
     assert found.is_mended, str(found)
-    after = found.after[elman.path.resolve()]
-    assert "delta @ before.T" in after
-    assert "states[t - 1] if t > 0 else zero, deltas[t + 1]" in after
+    after = found.after[elman.path.resolve()].replace(" ", "")
+    assert "delta@before.T" in after
+    assert "states[t-1]ift>0elsezero,deltas[t+1]" in after
+
+
+def test_an_argument_of_another_step_where_the_steps_are_the_second_axis(elman):
+    """As of a batch: how many steps there are is the size of that axis."""
+    text = ELMAN.replace("GIVEN", "kept[:, t]").replace(
+        "        zero = ", "        kept = states.transpose(1, 0, 2)\n        zero = "
+    )
+    elman.path.write_text(text)
+    first = first_wrong(annotate(Program(elman)))
+    assert first.expected == "kept[:, t - 1] if t > 0 else np.zeros_like(kept[:, t])"
+    assert list(_other_steps("kept[:, t]"))[-1] == (
+        "kept[:, t + 1] if t < kept.shape[1] - 1 else np.zeros_like(kept[:, t])"
+    )

@@ -144,11 +144,10 @@ def _other_steps(text: str) -> Iterator[str]:
     tree = ast.parse(text, mode="eval").body
     whole = tree.body if isinstance(tree, ast.IfExp) else tree
     for part in ast.walk(whole):
-        for index in _indices(part):
+        for index, size in _indices(part):
             step = index.left if isinstance(index, ast.BinOp) else index
             if not isinstance(step, ast.Name):
                 continue
-            base = ast.unparse(part.value) if isinstance(part, ast.Subscript) else ""
             own = with_parts(whole, {id(index): step.id})
             rest = ast.unparse(tree.orelse) if isinstance(tree, ast.IfExp) else ""
             before, after = (with_parts(whole, {id(index): f"{step.id}{by}1"}) for by in "-+")
@@ -156,17 +155,19 @@ def _other_steps(text: str) -> Iterator[str]:
                 yield from (own, before, after)
             rest = rest or f"np.zeros_like({own})"
             yield f"{before} if {step.id} > 0 else {rest}"
-            yield f"{after} if {step.id} < len({base}) - 1 else {rest}"
+            yield f"{after} if {step.id} < {size} - 1 else {rest}"
 
 
-def _indices(part: ast.AST) -> Iterator[ast.expr]:
-    """The indices of an item that may be a step, `t` or `t - 1`."""
+def _indices(part: ast.AST) -> Iterator[tuple[ast.expr, str]]:
+    """The indices of an item that may be a step, `t` or `t - 1`, with how many there are."""
     if not isinstance(part, ast.Subscript):
         return
-    for index in part.slice.elts if isinstance(part.slice, ast.Tuple) else [part.slice]:
+    base = ast.unparse(part.value)
+    several = part.slice.elts if isinstance(part.slice, ast.Tuple) else None
+    for axis, index in enumerate(several or [part.slice]):
         moved = isinstance(index, ast.BinOp) and isinstance(index.op, ast.Add | ast.Sub)
         if isinstance(index, ast.Name) or moved:
-            yield index
+            yield index, f"{base}.shape[{axis}]" if several else f"len({base})"
 
 
 def _arguments(

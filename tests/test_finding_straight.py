@@ -387,3 +387,20 @@ def test_a_file_that_names_its_sequences_is_given_several(tmp_path):
     found = find(path)
     assert "steps from x (T, I, B), axis 0" in found.said
     assert verdict(found) == "disagree"
+
+
+COUNTED = (
+    "wx, wr = 1.2, 0.9; S = states(X, wx, wr); loss = loss(S[:, -1], t); "
+    "late = [output_gradient(S[:, -1], t) if k == 9 else 0 * t for k in range(len(X[0]))]; "
+    "(dwx, dwr), _ = backward(X, S, sum(late), wr)"
+)
+
+
+def test_a_line_that_counts_its_steps_is_not_run_with_fewer(tmp_path):
+    """It would give no gradient at all there, and faults that it does not have would be named."""
+    path = tmp_path / "counting.py"
+    path.write_text(COUNTING)
+    found = find(path, setup=COUNTED)
+    assert not found.recipe.steps
+    assert verdict(found) == "agree"
+    assert find(path, setup=OWN_STEP).recipe.steps

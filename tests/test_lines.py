@@ -393,3 +393,24 @@ def test_what_is_made_of_a_doubtful_line_is_doubtful_too():
     assert [one.status for one in found] == ["unknown"] * 4 + ["wrong"] * 2
     assert [one.doubtful for one in found] == [(9,), (1,), (1,), (2,), (), ()]
     assert found[2].edit is None
+
+
+def test_a_doubt_goes_on_through_lines_that_follow():
+    read = {1: {"y"}, 2: {"dy"}, 3: {"dh"}, 4: {"other"}}
+
+    def line(number, target, status):
+        return LineFinding(
+            Path("net.py"), number, number, "backward", target, status, expected="∂L/∂x"
+        )
+
+    found = with_doubts(
+        [
+            line(1, "dy", "unknown"),
+            line(2, "dh", "follows"),
+            line(3, "dW", "wrong"),
+            line(4, "db", "wrong"),
+        ],
+        lambda finding: read[finding.line],
+    )
+    assert [one.status for one in found] == ["unknown", "follows", "unknown", "wrong"]
+    assert found[2].doubtful == (1,)

@@ -450,6 +450,8 @@ class RegionSearch:
             setting = [n for n, text in enumerate(kept) if names & names_set(_node(text))]
             last = max(setting, default=-1) + 1
             extent = self._extent(*steps[0])
+            if self.region.given and _counts_to(self.body, extent):
+                continue
             resets = [
                 f"{name} = {_length(*steps[0])}"
                 for name in sorted(needed)
@@ -549,6 +551,27 @@ def _definitions(tree: ast.Module) -> ast.Module:
         ],
         [],
     )
+
+
+def _counts_to(body: Sequence[ast.stmt], steps: int) -> bool:
+    """Whether statements write out how many steps there are: `k == 3`, or `range(4)`, of four.
+
+    With fewer of them they would do something else, or nothing.
+    """
+    for part in (part for root in body for part in ast.walk(root)):
+        numbers: list[ast.expr] = []
+        if isinstance(part, ast.Compare):
+            numbers = [part.left, *part.comparators]
+        elif isinstance(part, ast.Call) and getattr(part.func, "id", "") == "range":
+            numbers = part.args
+        for number in numbers:
+            if (
+                isinstance(number, ast.Constant)
+                and number.value in (steps, steps - 1)
+                and steps > 2
+            ):
+                return True
+    return False
 
 
 def _filled_first(body: Sequence[ast.stmt]) -> set[str]:

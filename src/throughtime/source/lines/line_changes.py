@@ -213,6 +213,8 @@ def _of_expression(
     steps: Steps,
     simple: bool,
 ) -> tuple[list[Change], str]:
+    if not any(array.any() for array in steps.wanted):
+        return [], ""  # whatever is 0 there gives it
     others = others_of(search, site)
     locals_ = steps.frames[0][1]
     arrays = [

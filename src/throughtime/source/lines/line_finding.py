@@ -60,23 +60,29 @@ def with_doubts(
     """Lines that are made of what a doubtful line sets are doubtful themselves.
 
     With true values there and in the doubtful line more is right; that proves no fault of theirs,
-    unless a change of their own makes them right.
+    unless a change of their own makes them right. A doubt goes on through lines that follow.
 
     Args:
         findings: one for each line.
         read: the variables that a line reads.
     """
     found = list(findings)
-    doubts = [f for f in found if f.status == "unknown" and f.expected]
+    doubts = [(f, f.line) for f in found if f.status == "unknown" and f.expected]
+    passed: set[tuple[int, int]] = set()  # lines that pass a doubt on, each with whose it is
     while doubts:
-        doubt = doubts.pop()
+        doubt, origin = doubts.pop()
         for n, one in enumerate(found):
             same = (one.path, one.function) == (doubt.path, doubt.function)
-            copied = one.edit is not None and one.edit[1].isidentifier()
-            if one.status != "wrong" or not same or (one.edit is not None and not copied):
+            if not same or (n, origin) in passed or doubt.target not in read(one):
                 continue
-            if doubt.target in read(one):
-                lines = tuple(sorted({*one.doubtful, doubt.line}))
+            copied = one.edit is not None and one.edit[1].isidentifier()
+            if one.status == "wrong":
+                if one.edit is not None and not copied:
+                    continue
+                lines = tuple(sorted({*one.doubtful, origin}))
                 found[n] = replace(one, status="unknown", edit=None, others=(), doubtful=lines)
-                doubts.append(found[n])
+                doubts.append((found[n], one.line))
+            elif one.status == "follows" and one.line > doubt.line:
+                doubts.append((one, origin))
+            passed.add((n, origin))
     return tuple(found)

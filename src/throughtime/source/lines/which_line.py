@@ -126,7 +126,8 @@ def summary(findings: Sequence[LineFinding]) -> str:
             "It is not known: there is no single value whose true derivative, in its place, would "
             "make a wrong tensor right."
         )
-    made = f", or line {_any_of(doubt.doubtful)}, which it is made of" if doubt.doubtful else ""
+    others = [line for line in doubt.doubtful if line != doubt.line]
+    made = f", or line {_any_of(others)}, which it is made of" if others else ""
     return f"It is not certain. Line {doubt.line} may be wrong{made}."
 
 

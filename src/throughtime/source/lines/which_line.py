@@ -126,8 +126,8 @@ def summary(findings: Sequence[LineFinding]) -> str:
             "It is not known: there is no single value whose true derivative, in its place, would "
             "make a wrong tensor right."
         )
-    others = [line for line in doubt.doubtful if line != doubt.line]
-    made = f", or line {_any_of(others)}, which it is made of" if others else ""
+    doubtful = [line for line in doubt.doubtful if line != doubt.line]
+    made = f", or line {_any_of(doubtful)}, which it is made of" if doubtful else ""
     return f"It is not certain. Line {doubt.line} may be wrong{made}."
 
 

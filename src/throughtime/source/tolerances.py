@@ -130,6 +130,7 @@ TENSORS_OF_PAIRS = 2  # at a setting, for which pairs are tried
 MOST_RATIOS = 3  # of gradients that are multiples of the right ones
 MOST_MENDS = 24  # edits that are made one after another
 RANK_COST = 0.03  # of a pair's first edit, for each one that comes nearer alone
+FACTORS_OF_ALL = 150  # edits that are tried for the one factor of all tensors
 MOST_HOPEFUL = 40  # of different gradients that help at one setting, looked at in all others
 SAME_TRIED = 3  # of edits with the same gradient at one setting
 EDITS_AT_ONCE = 800  # between two looks at whether one mends all

@@ -136,9 +136,18 @@ def is_backward(function: Function) -> bool:
     """Whether a function is named as a backward pass, or returns what is named as gradients."""
     if BACKWARD.match(function.name):
         return not LOSS.match(function.name) or _has_gradients(function)
+    if LOSS.match(function.name) and len(returned(function)) > 1 and _runs_backward(function):
+        return True  # the loss and its gradients, which functions of layers work out
     if not NO_PASS.search(function.name) and _gradients_of(function) >= FEWEST_GRADIENTS:
         return True
     return sum(name.startswith("d") and len(name) > 1 for name in returned(function)) >= 2
+
+
+def _runs_backward(function: Function) -> bool:
+    """Whether a function calls what is named as a backward pass: `affine_backward(dy, cache)`."""
+    calls = (part.func for part in ast.walk(function) if isinstance(part, ast.Call))
+    names = (getattr(func, "attr", getattr(func, "id", "")) for func in calls)
+    return any(re.search("back|bprop|_bwd", name, re.I) for name in names)
 
 
 def _gradients_of(function: Function) -> int:

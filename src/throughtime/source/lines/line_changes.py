@@ -213,8 +213,8 @@ def _of_expression(
     steps: Steps,
     simple: bool,
 ) -> tuple[list[Change], str]:
-    if not any(array.any() for array in steps.wanted):
-        return [], ""  # whatever is 0 there gives it
+    if not any(array.any() for array in (*steps.wanted, *steps.before)):
+        return [], ""  # it is 0, as it should be; so is much else
     others = others_of(search, site)
     locals_ = steps.frames[0][1]
     arrays = [

@@ -51,6 +51,7 @@ from throughtime.source.recipe import Recipe
 from throughtime.source.text import read_source
 from throughtime.source.tolerances import (
     EDITS_AT_ONCE,
+    FACTORS_OF_ALL,
     FEWER_FIRST,
     LIKELY,
     MOST_ALTERNATIVES,
@@ -70,6 +71,7 @@ from throughtime.source.tolerances import (
 )
 
 # Kinds of edits that are few: what stays 0 as it stands is set, and each step keeps its values.
+A_FACTOR = "a factor"
 FEW_OF_A_KIND = (CARRIED_ON, MISSING_SUM, KEPT_EACH_STEP, BEGUN_AT_ZERO, ANOTHER_SUM)
 
 
@@ -267,6 +269,9 @@ class _Search(ByLines):
             wrong = {n for n, a in step.standing[stage].items() if a.level < EQUAL}
             if not wrong:
                 continue
+            shared = len(ratios) == 1 and len(wrong) > 1
+            if shared and (found := self._factor_of_all(stage, step, known)) is not None:
+                return found
             if self._asks_lines(stage, step):
                 if (found := self._by_lines(stage, step, known)) is not None:
                     return found
@@ -281,6 +286,20 @@ class _Search(ByLines):
             if self._tries >= self._most:
                 return None
         return None
+
+    def _factor_of_all(
+        self, stage: Setting, step: MendingStep, known: Candidates
+    ) -> MendingStep | None:
+        """One factor that makes all right which share it: at δ of the output, as a rule.
+
+        Lines would put it at every gradient.
+        """
+        now = step.standing[stage]
+        edits = sorted((e for e in known.edits if e.kind == A_FACTOR), key=lambda e: e.cost)
+        tried = self._try_each(stage, known, edits[:FACTORS_OF_ALL])
+        whole = [(e,) for e in tried if score(self._compared(tried[e], stage)) == len(now)]
+        found = self._best(step, known, whole, tried) if whole else None
+        return found if found is not None and found.sure else None
 
     def _at(
         self, stage: Setting, step: MendingStep, known: Candidates, wrong: set[str]

@@ -213,8 +213,6 @@ def _of_expression(
     steps: Steps,
     simple: bool,
 ) -> tuple[list[Change], str]:
-    if not any(array.any() for array in (*steps.wanted, *steps.before)):
-        return [], ""  # it is 0, as it should be; so is much else
     others = others_of(search, site)
     locals_ = steps.frames[0][1]
     arrays = [
@@ -223,7 +221,14 @@ def _of_expression(
         if isinstance(value, np.ndarray) and value.dtype.kind == "f"
     ]
     found: list[tuple[str, str]] = []  # words, text
-    if (noticed := noticed_variant(text, [*others, *arrays], steps.frames, steps.fits)) is not None:
+    noticed = noticed_variant(text, [*others, *arrays], steps.frames, steps.fits)
+    if (
+        noticed is not None
+        and noticed[0].startswith("times")
+        and not any(map(np.any, steps.wanted))
+    ):
+        noticed = None  # what should be 0 is so with any factor that happens to be 0
+    if noticed is not None:
         found.append(noticed)
     sums = _sums(search, site)
     carried = carried_in(search, site) - sums

@@ -190,3 +190,45 @@ def test_arrays_that_a_constructor_is_given_in_python_2(write, mistaken):
     assert "loss: out[2] of forward_pass" in str(found)
     assert len(found.recipe.parameters) == 5  # with `c`, which is no state
     assert wrong(found) == ({"c"} if mistaken else set())
+
+
+# A layer of a course whose other files are not here: its base class, and a default that is called.
+OF_A_COURSE = """
+import numpy as np
+from layers_of_the_course import Layer
+from tools_of_the_course import *
+
+class Recurrent(Layer):
+    def __init__(self, width=3, units=4, name="recurrent", regularizer=Squared(0.01)):
+        super().__init__(name=name)
+        self.regularizer = regularizer
+        self.W = 0.5 * np.random.randn(width, units)
+        self.U = 0.5 * np.random.randn(units, units)
+
+    def forward(self, x):
+        self.x, self.hs = x, [np.zeros(self.W.shape[1])]
+        for t in range(len(x)):
+            self.hs.append(np.tanh(x[t] @ self.W + self.hs[-1] @ self.U))
+        return np.array(self.hs[1:])
+
+    def backward(self, dout):
+        self.dW, self.dU = np.zeros_like(self.W), np.zeros_like(self.U)
+        dh = np.zeros(self.W.shape[1])
+        for t in reversed(range(len(self.x))):
+            dz = (dout[t] + dh) * (1 - self.hs[t + 1] ** 2)
+            self.dW += np.outer(self.x[t], dz)
+            self.dU += np.outer(self.hs[t], dz)
+            dh = self.U @ dz
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "is_wrong"),
+    [
+        (OF_A_COURSE, set()),
+        (OF_A_COURSE.replace("np.outer(self.hs[t], dz)", "np.outer(dz, self.hs[t])"), {"U"}),
+    ],
+)
+def test_a_base_class_and_a_default_of_files_that_are_not_here(tmp_path, code, is_wrong):
+    (tmp_path / "recurrent.py").write_text(code)
+    assert wrong(find(tmp_path / "recurrent.py")) == is_wrong

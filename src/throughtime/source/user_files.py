@@ -246,6 +246,8 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Runs one statement at the top of the user's file.
 
         A default value may be a name that the file's other statements set: it is None until then.
+        What is called there, or is a base class, came with `from … import *` out of a module that
+        is absent: a stand-in takes its place.
         """
         code = compiled(ast.Module([node], []), path, old=self.old)
         for _ in range(MOST_DEFAULTS):
@@ -255,7 +257,8 @@ class UserFiles(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             except NameError as problem:
                 if not isinstance(node, DEFINITIONS) or problem.name is None:
                     raise
-                space[problem.name] = None
+                used = _is_used_at_once(node, problem.name)
+                space[problem.name] = StandIn(problem.name) if used else None
 
     def _text(self, path: Path) -> str:
         return self._texts[path] if path in self._texts else read_source(path).text
@@ -347,6 +350,16 @@ def said(problem: BaseException) -> str:
             place = f"{name.name}, line {line}: "
     text = " ".join(str(problem)[:LONGEST_MESSAGE].split())
     return f"{place}{type(problem).__name__}{': ' * bool(text)}{text}"
+
+
+def _is_used_at_once(node: ast.stmt, name: str) -> bool:
+    """Whether a definition calls a name in a default value, decorates with it or inherits it."""
+    used: list[ast.expr] = []
+    for part in ast.walk(node):
+        used += getattr(part, "decorator_list", [])
+        used += getattr(part, "bases", [])
+        used += [part.func] if isinstance(part, ast.Call) else []
+    return any(n.id == name for top in used for n in ast.walk(top) if isinstance(n, ast.Name))
 
 
 def random_states(seed: int | None = None) -> tuple[Any, Any]:

@@ -149,6 +149,9 @@ class StandIn:
     def __init__(self, name: str) -> None:
         self._name = name
 
+    def __repr__(self) -> str:
+        return f"a stand-in for {self._name}, which is not installed here"
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
@@ -160,7 +163,14 @@ class StandIn:
         return StandIn(f"{self._name}()")
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
-        return (object,)
+        return (_AbsentBase,)
+
+
+class _AbsentBase:
+    """The base class of a user's class where its own is absent: it takes what it is given."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        del given, named
 
 
 def is_stand_in(value: Any) -> bool:

@@ -404,3 +404,70 @@ def test_a_line_that_counts_its_steps_is_not_run_with_fewer(tmp_path):
     assert not found.recipe.steps
     assert verdict(found) == "agree"
     assert find(path, setup=OWN_STEP).recipe.steps
+
+
+# The parameters of each layer are put back into the list after an update, and the list is returned.
+GIVEN_BACK = """
+import numpy as np
+
+def init(n_in, n_hid):
+    return [[np.random.randn(n_in, n_hid) * 0.4, np.random.randn(n_hid, n_hid) * 0.4,
+             np.random.randn(1, n_hid) * 0.1, np.random.randn(n_hid, 2) * 0.4]]
+
+def forward(x, layers):
+    hidden = []
+    for W, U, b, V in layers:
+        h, own = np.zeros((1, len(U))), []
+        for t in range(len(x)):
+            h = np.tanh(x[t][None] @ W + h @ U + b)
+            own.append(h)
+        hidden.append(own)
+    return hidden, np.concatenate(own) @ V
+
+def backward(layers, x, lr, dout, hidden):
+    for i in range(len(layers)):
+        W, U, b, V = layers[i]
+        dW, dU, db, dV = [0] * 4
+        carried = 0
+        for t in range(len(x) - 1, -1, -1):
+            dy = dout[t][None]
+            dV += hidden[i][t].T @ dy
+            dz = (dy @ V.T + carried) * (1 - hidden[i][t] ** 2)
+            dW += x[t][:, None] @ dz
+            if t > 0:
+                dU += hidden[i][t - 1].T @ dz
+            db += dz
+            carried = dz @ U.T
+        W -= lr * dW
+        U -= lr * dU
+        b -= lr * db
+        V -= lr * dV
+        layers[i] = [W, U, b, V]
+    return layers
+"""
+ITS_STEP = (
+    "layers = init(3, 4); x = np.random.randn(6, 3); y = np.random.randn(6, 2); "
+    "hidden, out = forward(x, layers); loss = 0.5 * np.sum((out - y) ** 2); "
+    "backward(layers, x, 1.0, out - y, hidden)"
+)
+
+
+def test_parameters_that_are_given_back_are_no_gradients(tmp_path):
+    path = tmp_path / "given_back.py"
+    path.write_text(GIVEN_BACK.replace("W -= lr * dW", "W = W - lr * dW").replace(
+        "b -= lr * db", "b = b - lr * db"
+    ))  # fmt: skip
+    found = find(path, setup=ITS_STEP)
+    assert len(found.recipe.parameters) == 4
+    assert verdict(found) == "agree"
+
+
+def test_a_loop_over_layers_is_not_said_to_leave_steps_out(tmp_path):
+    path = tmp_path / "given_back.py"
+    wrong = GIVEN_BACK.replace("            db += dz\n", "                db += dz\n")
+    path.write_text(wrong)
+    found = find(path, setup=ITS_STEP)
+    report = report_of(found)
+    assert [name for name, t in report.tensors.items() if t.verdict == "disagree"] == ["layers.0.2"]
+    told = which_line(found.recipe, report, 0).lines
+    assert all("range(len(layers))" not in one.code for one in told if one.status == "wrong")

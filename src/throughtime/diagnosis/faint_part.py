@@ -13,7 +13,7 @@ import numpy as np
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.factors import over
 from throughtime.diagnosis.observed import Observed
-from throughtime.diagnosis.tolerances import COVERED, FAINT
+from throughtime.diagnosis.tolerances import COVERED, FAINT, LARGEST_FAINT
 
 
 def faint_part(observed: Observed, study: Study) -> float:
@@ -29,8 +29,9 @@ def faint_part(observed: Observed, study: Study) -> float:
         return 0.0
     if not over(observed, list(observed.sampled)).fits:
         factor, left = _common_factor(observed)
-        if _is_faint(factor, left) and _elsewhere(study, factor):
-            return COVERED * left / abs(factor)
+        covered = COVERED * left / abs(factor) if factor else np.inf
+        if _is_faint(factor, left) and covered < LARGEST_FAINT and _elsewhere(study, factor):
+            return covered
     if min(off[name] for name in wrong) >= FAINT * largest:
         return 0.0
     output = study.roles.output
@@ -38,7 +39,8 @@ def faint_part(observed: Observed, study: Study) -> float:
     # An error bar may hide it in one of them, where it is as large as in the others all the same.
     alike = faint <= COVERED * min((off[name] for name in output), default=0.0)
     off_together = set(output) <= set(wrong) or (study.roles.head in wrong and alike)
-    if output and off_together and faint < FAINT * largest:
+    # What is far off may be so by many times its size: beside it, nothing would seem to differ.
+    if output and off_together and faint < min(FAINT * largest, LARGEST_FAINT / COVERED):
         return COVERED * faint
     return 0.0
 

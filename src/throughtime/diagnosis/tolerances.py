@@ -40,6 +40,7 @@ SMALL_PART = 0.01
 # Where the output layer is off by so small a share of what other tensors are, or what a common
 # factor leaves by so small a share of the factor's own effect, the larger part comes first …
 FAINT = 1e-2
+LARGEST_FAINT = 0.1  # of a tensor's largest entry, error bars and all
 COVERED = 10.0  # … with error bars of so many times the smaller one
 SCALED_LOSS = 1e-3  # times the loss: the gradient no longer reaches a limit at which it is clipped
 CONFIDENCE_WHOLE = 0.99  # of a mutant whose gradient is the one under test, down to rounding

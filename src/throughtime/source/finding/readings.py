@@ -537,7 +537,12 @@ def _pairs(
                if g in returned and g.leaf in reading.moved}  # fmt: skip
     if stepped and len(stepped) == len(found):
         return stepped, True, []
-    found = {n: (p, g) for n, (p, g) in found.items() if g.raw is not p.raw}
+    # A parameter itself is given back, as it was or as it is after the update.
+    found = {
+        n: (p, g)
+        for n, (p, g) in found.items()
+        if g.raw is not p.raw and (isinstance(g.raw, float) or g.raw is not bench.value(p.text))
+    }
     # What the run itself changes is a state kept among the parameters, unless all of them change.
     states = {place.text for place in changed}
     kept = {n: (p, g) for n, (p, g) in found.items() if p.text not in states}

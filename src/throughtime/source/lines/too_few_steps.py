@@ -58,6 +58,8 @@ def loop_of(search: WrongValueSearch, fault: WrongValues) -> ShortLoop | None:
     if len(adding) != 1 or len(adding[0][1]) >= len(part.truths):
         return None
     site, added = adding[0]
+    if site.operator == "Sub":  # an update, whose loop is one over parameters or examples
+        return None
     source = ast.parse(read_source(site.path).text)
     around = [
         node

@@ -471,3 +471,68 @@ def test_a_loop_over_layers_is_not_said_to_leave_steps_out(tmp_path):
     assert [name for name, t in report.tensors.items() if t.verdict == "disagree"] == ["layers.0.2"]
     told = which_line(found.recipe, report, 0).lines
     assert all("range(len(layers))" not in one.code for one in told if one.status == "wrong")
+
+
+def test_a_factor_that_all_lack_is_put_where_all_get_it(tmp_path):
+    path = tmp_path / "straight.py"
+    path.write_text(STRAIGHT.replace("do = o[t] - y[t]", "do = (o[t] - y[t]) * 3"))
+    done = mend(find(path).recipe, progress=False)
+    assert done.is_mended
+    (added,) = (one for one in done.diff().splitlines() if one.startswith("+ "))
+    assert added.strip("+ ").startswith("do = ")
+
+
+LOSS_AND_GRADIENTS = """
+import numpy as np
+
+def rnn_forward(x, h0, Wx, Wh):
+    h = [h0]
+    for t in range(x.shape[1]):
+        h.append(np.tanh(x[:, t] @ Wx + h[-1] @ Wh))
+    return np.stack(h[1:], axis=1), (x, h, Wx, Wh)
+
+def rnn_backward(dh, cache):
+    x, h, Wx, Wh = cache
+    dWx, dWh, dx, carried = np.zeros_like(Wx), np.zeros_like(Wh), np.zeros_like(x), 0
+    for t in reversed(range(x.shape[1])):
+        dz = (dh[:, t] + carried) * (1 - h[t + 1] ** 2)
+        dWx += x[:, t].T @ dz
+        dWh += h[t].T @ dz
+        dx[:, t] = dz @ Wx.T
+        carried = dz @ Wh.T
+    return dx, dWx, dWh
+
+class CharModel:
+    def __init__(self, vocab_dim, input_dim=6, hidden_dim=8):
+        self.params = {
+            "E": np.random.randn(vocab_dim, input_dim) * 0.5,
+            "Wx": np.random.randn(input_dim, hidden_dim) * 0.5,
+            "Wh": np.random.randn(hidden_dim, hidden_dim) * 0.5,
+            "V": np.random.randn(hidden_dim, vocab_dim) * 0.5,
+        }
+
+    def loss(self, inputs, targets):
+        p, grads = self.params, {}
+        h0 = np.zeros((len(inputs), len(p["Wh"])))
+        h, cache = rnn_forward(p["E"][inputs], h0, p["Wx"], p["Wh"])
+        y = np.exp(h @ p["V"])
+        y /= y.sum(axis=2, keepdims=True)
+        hot = np.eye(len(p["E"]))[targets]
+        loss = -(hot * np.log(y)).sum() / targets.size
+        dy = (y - hot) / targets.size
+        grads["V"] = np.einsum("bth,bto->ho", h, dy)
+        dx, grads["Wx"], grads["Wh"] = rnn_backward(dy @ p["V"].T, cache)
+        grads["E"] = np.zeros_like(p["E"])
+        np.add.at(grads["E"], inputs, dx)
+        return loss, grads
+"""
+
+
+def test_a_loss_that_runs_a_backward_pass_gives_both(tmp_path):
+    path = tmp_path / "char_model.py"
+    path.write_text(LOSS_AND_GRADIENTS)
+    found = find(path, "CharModel")
+    assert sorted(found.recipe.parameters) == ["E", "V", "Wh", "Wx"]
+    assert verdict(found) == "agree"
+    path.write_text(LOSS_AND_GRADIENTS.replace("dz @ Wh.T", "dz @ Wh"))
+    assert verdict(find(path, "CharModel")) == "disagree"

@@ -200,6 +200,7 @@ ONCE_ACCUSED = [
     (1007066, 0),  # bfloat16 products whose scatter is far smaller than the loss
     (1305831, 0),  # a branch in float16, in which no step moves most of the tensors
     (1305831, 1),
+    (4006505, 0),  # a tread that ends at 17 times the size of what is moved
 ]
 
 

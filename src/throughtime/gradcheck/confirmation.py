@@ -102,17 +102,20 @@ def confirmed(
 def _learn_unknown_change(point: EvaluationPoint, found: Sequence[Measurement | None]) -> None:
     """Notes by how much the loss may change along directions whose slope is not known.
 
-    In double precision rounding leaves no slope unknown: there are stairs along such a direction,
-    inside whose treads all short steps stay.
+    Where there are stairs along one tensor, another may lead over the same stairs, on treads so
+    wide that no step has left the first. In double precision rounding leaves no slope unknown:
+    all short steps stay inside a tread. Elsewhere it may, so that the steps themselves count.
     """
     fine = point.noise.deviation <= DOUBLE_PRECISION_NOISE * abs(point.loss)
-    if not fine or not point.in_double_precision:
-        return
+    exact = fine and point.in_double_precision
     for m in found:
         if m is None or rejects(m) or not np.isfinite(m.error):
             continue
         if m.error > UNKNOWN_PART * max(abs(m.gradient), abs(m.numerical)):
-            point.unknown_change = max(point.unknown_change, m.error * m.direction.unit)
+            reach = m.direction.unit if exact else min(m.direction.unit, m.step)
+            for block in m.direction.blocks:
+                known = point.unknown_change.get(block.name, 0.0)
+                point.unknown_change[block.name] = max(known, m.error * reach)
 
 
 def _z(found: Measurement | None) -> float:
@@ -170,7 +173,9 @@ def _above_all_noise(test: ClaimTest) -> bool:
     and where long moves left noise over, shorter ones may not have crossed the stairs.
     """
     point, claim = test.point, test.claim
-    loudest = max(test.loudest_noise(), point.unknown_change, *point.own_noise.values())
+    moved = {block.name for block in claim.direction.blocks}
+    unknown = [change for name, change in point.unknown_change.items() if name not in moved]
+    loudest = max([test.loudest_noise(), *unknown, *point.own_noise.values()])
     length = 2 * SAME_NOISE * loudest / abs(claim.residual)
     if length <= test.longest_shown():
         return True

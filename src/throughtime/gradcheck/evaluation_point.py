@@ -122,7 +122,7 @@ class EvaluationPoint:
         self.noise = Noise(0.0, 0.0, np.finfo(float).eps)
         self.own_noise: dict[str, float] = {}  # by tensor, where the loss has more along it
         self.rounded_inside = False  # whether moves showed more rounding than the values' digits do
-        self.unknown_change = 0.0  # of the loss, over a unit along the least known direction so far
+        self.unknown_change: dict[str, float] = {}  # of the loss along it, where no slope is known
         self.gradient_noise: dict[str, Array] = {}
         self.terms = 1
         self.loss = np.nan

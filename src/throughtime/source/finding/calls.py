@@ -39,7 +39,10 @@ class Call:
 
 def role_of(name: str, aliases: Mapping[str, str]) -> str:
     """What an argument is: by its name; where that says little, by what the file gives for it."""
-    own, other = role(name), role(aliases.get(name, ""))
+    alias = aliases.get(name, "")
+    own, other = role(name), role(alias)
+    if len(name) == 1 and not other and size_kind(alias) == "steps":
+        return ""  # `t` that is given the number of steps, and no targets
     return own if own and (len(name) > 1 or not other) else other
 
 

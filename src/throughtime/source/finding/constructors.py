@@ -18,6 +18,7 @@ QUOTES = "'\""
 DEEPEST_BASE = 4  # classes whose constructors pass what they are given on to the next one's
 NO_DROPOUT = "'no'"  # where the file's own call says it in a word, as "yes"
 MOST_KINDS = 2  # classes that are tried for one argument
+FEWEST_READ = 2  # attributes of an argument, for its class to be known by them
 SYMBOLS = re.compile(r"char|vocab|word|symbol|alphabet|token|letter|_?(list|set)$", re.I)
 """Arguments of constructors that may be the symbols themselves, and no number of them."""
 DATA = re.compile(
@@ -109,6 +110,37 @@ def constructors(
         ]
         found.append(f"{name}({', '.join(words)})")
     return found
+
+
+def class_of_argument(
+    function: ast.FunctionDef, name: str, classes: Mapping[str, ast.ClassDef]
+) -> str:
+    """The class whose constructor sets all that a function reads of an argument; "" for none.
+
+    Example:
+        >>> text = "class Net:\\n    def __init__(self):\\n        self.W, self.b = 1.0, 2.0"
+        >>> text += "\\ndef forward(net, x):\\n    return net.W * x + net.b"
+        >>> made, function = ast.parse(text).body
+        >>> class_of_argument(function, "net", {"Net": made})
+        'Net'
+    """
+    read = {
+        part.attr
+        for part in ast.walk(function)
+        if isinstance(part, ast.Attribute) and getattr(part.value, "id", "") == name
+    }
+    if len(read) < FEWEST_READ:
+        return ""
+    for kind, node in classes.items():
+        own = methods(node, classes)
+        sets = {
+            part.attr
+            for part in ast.walk(own["__init__"] if "__init__" in own else ast.Pass())
+            if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store)
+        }
+        if read <= sets | own.keys():
+            return kind
+    return ""
 
 
 def _counted(functions: Iterable[ast.FunctionDef]) -> set[str]:

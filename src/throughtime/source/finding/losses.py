@@ -257,6 +257,12 @@ def is_finite(value: Any) -> bool:
     return bool(found.size and np.isfinite(found).all())
 
 
+def is_terms(value: Any) -> bool:
+    """Whether a value is an array of a loss's terms, one for each step."""
+    found = _as_number(value)
+    return bool(found.ndim and found.shape[0] == STEPS == found.size and found.any())
+
+
 def _few(value: Any) -> bool:
     """Whether a value is the terms of a loss: one for each step and sequence at most."""
     found = _as_number(value)

@@ -23,6 +23,7 @@ from throughtime.source.finding.candidates import Candidate, Function, arguments
 from throughtime.source.finding.constructors import (
     QUOTES,
     activations,
+    class_of_argument,
     constructors,
     data_of_constructor,
     own_literals,
@@ -30,8 +31,17 @@ from throughtime.source.finding.constructors import (
 from throughtime.source.finding.forms import Sizes, forms, sizes_of, targets, written_sizes
 from throughtime.source.finding.losses import value_of
 from throughtime.source.finding.rates import rate_of, reached
+from throughtime.source.finding.stand_ins import stand_ins
 from throughtime.source.finding.updates import without_optimisers
-from throughtime.source.meanings import BATCH, HIDDEN, INITIALISE, INPUTS, OUTPUTS, STEPS
+from throughtime.source.meanings import (
+    BATCH,
+    HIDDEN,
+    INITIALISE,
+    INPUTS,
+    OUTPUTS,
+    STEPS,
+    size_kind,
+)
 from throughtime.source.pairing import places
 from throughtime.source.slices import Slices, names_set
 
@@ -167,8 +177,7 @@ class Models:
 
     def _rate(self, setup: str) -> float:
         """The learning rate of updates: what the user's code has, or what calls are given."""
-        if any(self.role(n) == "rate" for f in self.used for part in
-               arguments(f, method=self.method) for n in part):  # fmt: skip
+        if any(map(self._takes_rate, self.used)):
             return RATE
         if not self.bench.runs(f"{self._start}\n{setup}", self.failures):
             self.failures.pop()
@@ -178,6 +187,16 @@ class Models:
             return value_of(self.bench, re.sub(r"^self\.", "net.", name))
 
         return rate_of(self.used, self.functions, value) or RATE
+
+    def _takes_rate(self, function: Function) -> bool:
+        """Whether a function is given a learning rate; `learn=True` only says that it learns."""
+        needed, optional = arguments(function, method=self.method)
+        flags = {
+            name
+            for name, default in optional.items()
+            if isinstance(default, ast.Constant) and isinstance(default.value, bool)
+        }
+        return any(self.role(name) == "rate" for name in {*needed, *optional} - flags)
 
     def _drawn(self, text: str) -> str:
         """Data as the user's code has them: tensors, where it is written in torch."""
@@ -314,17 +333,42 @@ class Models:
         return "".join(f"\nnet.{name} = 0.0" for name in found)
 
     def _constants(self, names: Iterable[str]) -> str:
-        """The file's statements that set these names; those that fail are left out."""
+        """The file's statements that set these names; those that fail are left out.
+
+        For what is lost then, as a size that is counted in data that are not there, something of
+        its kind stands in.
+        """
+        stood: dict[str, str] = {}
+        wanted = self.slices.closure(names)
+        while True:
+            begun = [f"{name} = {text}" for name, text in stood.items()]
+            kept, failures = self._run_in_turn([*begun, *self._statements(names, stood)])
+            held = self.bench.space
+            lost = sorted(n for n in wanted - stood.keys() if n not in held or _is_zero(held[n]))
+            found = stand_ins(lost, self.slices) if lost else {}
+            if not found:
+                self.failures += failures
+                return "\n".join(kept)
+            stood |= found
+
+    def _statements(self, names: Iterable[str], known: Iterable[str]) -> list[str]:
+        """The file's statements that set names; with one output, where these are wanted."""
+        found = ast.parse(self.slices.text(names, known)).body
+        narrow = ("outputs", "inputs") if self.narrow else ("outputs",)
+        return [_single(node, narrow) if self.single else ast.unparse(node) for node in found]
+
+    def _run_in_turn(self, statements: Iterable[str]) -> tuple[list[str], list[str]]:
+        """The statements that run, one after another, and why others do not."""
         kept: list[str] = []
-        self.bench.runs(self._start, self.failures)
-        for node in ast.parse(self.slices.text(names)).body:
-            text = ast.unparse(node)
+        failures: list[str] = []
+        self.bench.runs(self._start, failures)
+        for text in statements:
             try:
                 self.bench.go_on(text)
                 kept.append(text)
             except CheckError as problem:
-                self.failures.append(str(problem))
-        return "\n".join(kept)
+                failures.append(str(problem))
+        return kept, failures
 
     def _functions(
         self, constants: str, arrays: tuple[str, ...]
@@ -357,6 +401,7 @@ class Models:
                             self.names = ()
                             break
         yield from self._returned_apart()
+        yield from self._of_an_object(constants, arrays)
         if takes:
             for text in dictionaries(apart[0][1]) if apart else ():
                 self.names = tuple(apart[0][1])
@@ -397,6 +442,31 @@ class Models:
                     self.names, self.taken = (), before
                     break
 
+    @property
+    def objects_taken(self) -> dict[str, str]:
+        """Arguments of functions that are objects of a class of the file, with that class."""
+        if self.method:
+            return {}
+        pairs = [(f, name) for f in self.used for name in arguments(f, method=False)[0]]
+        found = {name: class_of_argument(f, name, self.classes) for f, name in pairs}
+        return {name: kind for name, kind in found.items() if kind}
+
+    def _of_an_object(
+        self, constants: str, arrays: tuple[str, ...]
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """For functions that are given an object of a class of the file: `forward(net, x)`."""
+        taken = self.objects_taken
+        if len(set(taken.values())) != 1:
+            return
+        self.taken = dict.fromkeys(taken, "net")
+        for call in self._calls(next(iter(taken.values()))):
+            text = f"{constants}\nnet = {call}"
+            if self.bench.runs(f"{self._start}\n{text}", self.failures):
+                yield text, ("net", *arrays)
+                break
+            self.failures.pop()
+        self.taken = {}
+
     def _named_params(self, setup: str) -> str:
         """The user's own statements; what they make for an argument of parameters is `params`."""
         nodes = ast.parse(setup).body
@@ -434,6 +504,21 @@ def _activations_called(
         if name in names and isinstance(part, ast.Call) and (own or part.args):
             found[name] = "np.tanh" if part.args else own[0]
     return found
+
+
+def _is_zero(value: object) -> bool:
+    """Whether a value is a number of 0 entries, as of what is counted where there is nothing."""
+    return type(value) is int and value == 0
+
+
+def _single(node: ast.stmt, kinds: Sequence[str]) -> str:
+    """A statement's text; a number that it sets is 1, where its name is a size of these kinds."""
+    target = node.targets[0] if isinstance(node, ast.Assign) else None
+    value = node.value if isinstance(node, ast.Assign) else None
+    sized = isinstance(target, ast.Name) and size_kind(target.id) in kinds
+    if sized and isinstance(value, ast.Constant) and type(value.value) is int:
+        return f"{ast.unparse(target)} = 1"  # type: ignore[arg-type]
+    return ast.unparse(node)
 
 
 def _gives(function: Function) -> bool:

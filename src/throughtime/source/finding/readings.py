@@ -291,7 +291,7 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
         # What a run sets anew, whatever it was, is a state and no parameter.
         left = [found[name][0] for name in inert]
         rest = _judged(bench, reading, frozenset(place.text for place in left))
-        of_weights = any(place.value.ndim > 1 and min(place.value.shape) > 1 for place in left)
+        of_weights = any(map(_is_matrix, left))
         return rest and replace(rest, inert=rest.inert or of_weights)
     # A state that a run begins with may have a δ on the way, called as its gradient would be;
     # and data are no parameters, though their gradient may be there.
@@ -549,7 +549,11 @@ def _pairs(
     changed = [p for p in changed if p in likely and p.value.ndim and not is_state(p)]
     if changed and not any(np.any(gradient.value) for _, gradient in found.values()):
         found, kept = {}, {}  # set back to 0 after the update
-    if kept and len(kept) >= len(changed):
+    # Whatever a run fills, step by step, is no matrix of weights.
+    moved_weights = any(map(_is_matrix, changed)) or not any(
+        _is_matrix(p) for p, _ in kept.values()
+    )
+    if kept and (len(kept) >= len(changed) or not moved_weights):
         return kept, False, [*returned, *named]
     if len(changed) > len(found):
         moved = {}
@@ -561,6 +565,10 @@ def _pairs(
             moved[name] = (place, place)
         return moved, True, []
     return found, False, [*returned, *named]
+
+
+def _is_matrix(place: HeldArray) -> bool:
+    return place.value.ndim > 1 and min(place.value.shape) > 1
 
 
 def _root(place: HeldArray) -> str:

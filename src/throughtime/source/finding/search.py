@@ -41,6 +41,7 @@ from throughtime.source.finding.losses import (
     is_filled,
     is_finite,
     is_scalar,
+    is_terms,
     outputs_of,
     scalar,
     upstreams,
@@ -93,7 +94,7 @@ class ReadingSearch(CallSites):
 
     def _with_one_output(self, found: Judged | None) -> Judged | None:
         """The likeliest reading of a network that is made with one output, as some have to be."""
-        if not self.method or self.given_setup:
+        if self.given_setup or not (self.method or self._has_outputs()):
             return found
         for self.narrow in (False, True):  # one input, too, as of a series of numbers
             self.single, self._first = True, self.bench.tries
@@ -103,6 +104,11 @@ class ReadingSearch(CallSites):
                 break
         self.narrow = False
         return other if other is not None and other.believed else found
+
+    def _has_outputs(self) -> bool:
+        """Whether functions are made for a number of outputs that is set outside of them."""
+        sizes = self.slices.closure(self.globals)
+        return bool(self.objects_taken) or any(size_kind(name) == "outputs" for name in sizes)
 
     def _readings(self) -> Iterator[Reading]:
         for made, roots in self.models():
@@ -495,8 +501,13 @@ class ReadingSearch(CallSites):
         for text, said, sure in losses:
             yield text.replace(AFTER, f"{run}\n"), said, not sure
         for attribute in ("loss", "_loss", "cost", "total_loss", "error", "E"):
-            if self.method and is_scalar(value_of(self.bench, f"net.{attribute}")):
+            if not (self.method or "net" in self.taken.values()):
+                break
+            kept = value_of(self.bench, f"net.{attribute}")
+            if is_scalar(kept):
                 yield f"{run}\nloss = net.{attribute}", f"net.{attribute}", False
+            elif is_terms(kept):
+                yield f"{run}\nloss = np.sum(net.{attribute})", f"net.{attribute}, summed", True
         if not losses and not own and target:
             ends = [] if "y" in dict(reading.steps) else list(at_last_step(outputs))
             for output in (*outputs, *ends):

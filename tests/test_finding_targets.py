@@ -4,7 +4,8 @@ import pytest
 
 import throughtime as tt
 from throughtime.source import Program, find
-from throughtime.source.finding.readings import Judged, Reading
+from throughtime.source.finding.reading import Reading
+from throughtime.source.finding.readings import Judged
 
 # U target is looked up by its largest entry, and outputs are columns.
 COLUMNS = """

@@ -22,6 +22,7 @@ from throughtime.source import (
     apart,
     as_python,
     candidates,
+    causes_beside,
     checked_without_safety,
     find,
     read_source,
@@ -196,4 +197,5 @@ def with_lines(found: ChildAnswer, options: argparse.Namespace) -> Report:
     if options.made:
         command += ["--with", options.made]
     lines = replace(lines, next=f"`{shlex.join(command)}` looks for the edit that mends it.")
-    return Report(**{**vars(report), "lines": lines})
+    causes = causes_beside(lines, report)
+    return Report(**{**vars(report), "lines": lines, "causes": causes})

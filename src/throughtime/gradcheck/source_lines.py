@@ -72,12 +72,14 @@ class SourceLines:
         summary: in one or two sentences.
         next: what to do then, one sentence.
         leads: whether it says more than the causes, and so comes before them.
+        mends: the names of tensors that the true values in its wrong lines make right.
         lines: of all functions that compute the gradient, in order.
     """
 
     summary: str
     next: str = ""
     leads: bool = False
+    mends: tuple[str, ...] = ()
     lines: tuple[SourceLine, ...] = ()
 
 

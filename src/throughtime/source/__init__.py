@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from throughtime.source.finding.training_steps import regions
     from throughtime.source.lines.annotate import LineFinding, annotate, first_wrong
     from throughtime.source.lines.annotated import annotated_text
-    from throughtime.source.lines.which_line import which_line
+    from throughtime.source.lines.which_line import causes_beside, which_line
     from throughtime.source.mending.residue import RESIDUE, checked_without_safety
     from throughtime.source.printing import as_python
     from throughtime.source.recipe import Program, Recipe
@@ -31,7 +31,7 @@ else:
             "finding.training_steps": "regions",
             "lines.annotate": "LineFinding annotate first_wrong",
             "lines.annotated": "annotated_text",
-            "lines.which_line": "which_line",
+            "lines.which_line": "causes_beside which_line",
             "mending.residue": "RESIDUE checked_without_safety",
             "printing": "as_python",
             "recipe": "Program Recipe",
@@ -55,6 +55,7 @@ __all__ = [
     "apart",
     "as_python",
     "candidates",
+    "causes_beside",
     "checked_without_safety",
     "find",
     "first_wrong",

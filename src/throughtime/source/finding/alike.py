@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from throughtime.source.finding.readings import Reading
+from throughtime.source.finding.reading import Reading
 
 SAME_FAILURES = 2  # repetitions of one failure, after which what is varied is not its reason
 

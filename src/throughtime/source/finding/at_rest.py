@@ -9,7 +9,8 @@ import numpy as np
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
 from throughtime.source.finding.numbers_held import numbers_in
-from throughtime.source.finding.readings import AT_REST, STATE, Judged, Reading, judged
+from throughtime.source.finding.reading import AT_REST, STATE, Reading
+from throughtime.source.finding.readings import Judged, judged
 
 
 def from_rest(bench: Bench, found: Judged) -> Judged:

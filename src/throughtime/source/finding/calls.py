@@ -9,7 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from throughtime.source.finding.candidates import Function, arguments
-from throughtime.source.meanings import BACKWARD, LOSS, VALUES, role, size_kind
+from throughtime.source.meanings import (
+    BACKWARD,
+    BATCH,
+    INPUTS,
+    LOSS,
+    VALUES,
+    role,
+    size_kind,
+)
 
 COUNTS = re.compile(r"size|dim|num_?|^n_|len|count|units|rate$|_no$", re.I)
 ARRAY = re.compile(r"matrix|vectors|embeddings$|weights$|pretrained", re.I)  # and no size
@@ -139,13 +147,20 @@ def sized(function: Function, *, method: bool, most: int = 12) -> Iterator[str]:
     needed, given = arguments(function, method=method)
     names = [*needed, *(name for name, default in given.items() if is_size(name, default))]
     choices = [
-        VALUES.get(size_kind(name), UNKNOWN)[: None if name in needed else 1] for name in names
+        [*_shapes(name), *VALUES.get(size_kind(name), UNKNOWN)][: None if name in needed else 1]
+        for name in names
     ]
     for chosen in itertools.islice(_likely_first(choices), most):
         yield ", ".join(
             value if n < len(needed) else f"{name}={value}"
             for n, (name, value) in enumerate(zip(names, chosen, strict=True))
         )
+
+
+def _shapes(name: str) -> list[str]:
+    """Shapes of the inputs of a layer, where an argument is one by its name; else none."""
+    several = [f"(T, {INPUTS})", f"({BATCH}, T, {INPUTS})", f"({INPUTS},)"]
+    return several if "shape" in name.lower() else []
 
 
 def is_counted(name: str) -> bool:

@@ -229,6 +229,18 @@ def arguments(function: Function, *, method: bool) -> tuple[list[str], dict[str,
     return needed, given
 
 
+def attributes(function: Function, context: type[ast.expr_context]) -> set[str]:
+    """The attributes of its own object that a method reads, `ast.Load`, or sets, `ast.Store`."""
+    own = function.args.args[0].arg if function.args.args else ""
+    return {
+        part.attr
+        for part in ast.walk(function)
+        if isinstance(part, ast.Attribute)
+        and isinstance(part.ctx, context)
+        and getattr(part.value, "id", "") == own
+    }
+
+
 def returned(function: Function) -> list[str]:
     """The names in the last `return` of a function, in their order; "" for what has no name."""
     last: ast.expr | None = None

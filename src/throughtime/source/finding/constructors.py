@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from throughtime.source.finding.arrays_by_name import arrays_wanted, dictionaries
 from throughtime.source.finding.calls import COUNTS, UNKNOWN, is_size
 from throughtime.source.finding.candidates import arguments, is_backward, is_forward, methods
+from throughtime.source.finding.settings_given import settings_of
 from throughtime.source.finding.words import bases_of, keywords_read, words_for
 from throughtime.source.meanings import INPUTS, VALUES, size_kind
 from throughtime.source.slices import Slices
@@ -82,6 +83,8 @@ def constructors(
             values += [SOME_SYMBOLS, f"np.array({SOME_SYMBOLS})"]
         if datum := _datum(argument):
             values = [datum]
+        if settings := settings_of(argument, methods(node, classes).values()):
+            values = [settings, *values]
         literal = written.get(argument, "")
         if size_kind(argument) in (sizes or {}):
             values = [str((sizes or {})[size_kind(argument)])]

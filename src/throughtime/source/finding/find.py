@@ -21,7 +21,8 @@ from throughtime.source.finding.candidates import Candidate, candidates, is_sing
 from throughtime.source.finding.forms import Sizes, forms
 from throughtime.source.finding.made import MOST_MADE, MOST_TRIES_IN_ALL, as_it_is_made
 from throughtime.source.finding.models import IMPORT, LEFT_OUT
-from throughtime.source.finding.readings import AT_REST, Judged
+from throughtime.source.finding.reading import AT_REST
+from throughtime.source.finding.readings import Judged
 from throughtime.source.finding.region import RegionSearch
 from throughtime.source.finding.scripts import scripts_beside
 from throughtime.source.finding.search import ReadingSearch

@@ -24,7 +24,8 @@ from throughtime.source.bench import Bench
 from throughtime.source.finding.candidates import Candidate, candidates
 from throughtime.source.finding.find import Found, found_of
 from throughtime.source.finding.forms import Form, Sizes
-from throughtime.source.finding.readings import Judged, Reading
+from throughtime.source.finding.reading import Reading
+from throughtime.source.finding.readings import Judged
 from throughtime.source.finding.search import ReadingSearch
 from throughtime.source.finding.unchecked import unchecked
 from throughtime.source.meanings import BACKWARD

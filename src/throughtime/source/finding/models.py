@@ -19,7 +19,14 @@ from throughtime.source.finding.arrays_by_name import (
     unpacked,
 )
 from throughtime.source.finding.calls import role_of, sized, unnamed_aim
-from throughtime.source.finding.candidates import Candidate, Function, arguments, methods, returned
+from throughtime.source.finding.candidates import (
+    Candidate,
+    Function,
+    arguments,
+    attributes,
+    methods,
+    returned,
+)
 from throughtime.source.finding.constructors import (
     QUOTES,
     activations,
@@ -286,21 +293,45 @@ class Models:
 
     def _built(self, text: str) -> str:
         """With a call of the method that makes the arrays, where the constructor makes none."""
-        owner = self.candidate.owner
-        assert owner is not None
-        if self._has_weights():
+        lacking = self._lacking()
+        if self._has_weights() and not lacking:
             return text
-        for name, method in methods(owner, self.classes).items():
-            if not BUILD.match(name) or name in (self.candidate.backward.name, "__init__"):
-                continue
-            for given in sized(method, method=True, most=3):
+        for name, method in self._builders(lacking):
+            for given in sized(method, method=True, most=6):
                 made = f"{text}\nnet.{name}({given})"
                 if not self.bench.runs(f"{self._start}\n{made}", self.failures):
                     self.failures.pop()
-                elif self._has_weights():
+                elif self._has_weights() and not lacking & self._lacking():
                     return made
         self.bench.runs(f"{self._start}\n{text}", self.failures)
         return text
+
+    def _builders(self, lacking: set[str]) -> Iterator[tuple[str, Function]]:
+        """Methods that may make the arrays: by their names, or since they set what is lacking.
+
+        A framework calls them when it puts its layers together, as `layer.set_input_shape(n)`.
+        """
+        passes = {"__init__", *(function.name for function in self.used)}
+        own = {name: method for name, method in self.own.items() if name not in passes}
+        if not self._has_weights():
+            yield from ((name, method) for name, method in own.items() if BUILD.match(name))
+        setting = {n: len(lacking & attributes(m, ast.Store)) for n, m in own.items()}
+        for name in sorted((n for n, count in setting.items() if count), key=lambda n: -setting[n]):
+            yield name, own[name]
+
+    def _lacking(self) -> set[str]:
+        """Attributes that the passes read, that nothing has set yet, and a method would set."""
+        held = self.bench.space.get("net")
+        reach = reached([f for f in self.used if f.name in self.own], self.own)
+        read = {name for function in reach for name in attributes(function, ast.Load)}
+        set_by_passes = {name for function in reach for name in attributes(function, ast.Store)}
+        others = [m for n, m in self.own.items() if n != "__init__" and m not in reach]
+        set_by_others = {name for method in others for name in attributes(method, ast.Store)}
+        return {
+            name
+            for name in (read & set_by_others) - set_by_passes
+            if getattr(held, name, None) is None
+        }
 
     def _with_gradients(self, text: str) -> str:
         """With a call of the method that makes the arrays of the gradients, where there is one."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ast
+from collections.abc import Iterable, Mapping, Sequence
 
 from throughtime.source.pairing import HeldArray, is_named_gradient, same_names
 
@@ -57,3 +58,40 @@ def beside(
         if name not in right and len(there) == 1 and there[0] not in better.values():
             found[name] = there[0]
     return found
+
+
+def is_share(texts: Iterable[str], gradient: str) -> bool:
+    """Whether a gradient is one step's share, which the user's code adds up elsewhere.
+
+    A layer that is run once a step keeps what its last call gave, and what is summed over all
+    calls may be a variable that only an optimiser is given. Where the sum is put back into the
+    layer, it is no share.
+
+    Args:
+        texts: of the user's files.
+        gradient: an expression.
+
+    Example:
+        >>> text = "total += self.layers[2].gradient"
+        >>> is_share([text], "net.layers[2]._gradient")
+        True
+        >>> is_share([text + "\\nself.layers[2].gradient = total"], "net.layers[2]._gradient")
+        False
+    """
+    own = _within_object(gradient)
+    added = False
+    for node in (node for text in texts for node in ast.walk(ast.parse(text))):
+        if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
+            same = _within_object(ast.unparse(node.value)) == own
+            added = added or (same and _within_object(ast.unparse(node.target)) != own)
+        elif isinstance(node, ast.Assign) and own in map(
+            _within_object, map(ast.unparse, node.targets)
+        ):
+            return False
+    return added and "." in own
+
+
+def _within_object(text: str) -> str:
+    """An expression without the object at its beginning and a mark of privacy before its end."""
+    way, _, leaf = text.partition(".")[2].rpartition(".")
+    return f"{way}.{leaf.strip('_')}"

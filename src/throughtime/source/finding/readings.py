@@ -19,11 +19,12 @@ import numpy as np
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
 from throughtime.source.containers import by_structure
-from throughtime.source.finding.other_gradients import beside, other_gradients
+from throughtime.source.finding.other_gradients import beside, is_share, other_gradients
+from throughtime.source.finding.reading import DRAWN, Reading
 from throughtime.source.finding.slopes import as_array, loss_of, slopes
-from throughtime.source.finding.updates import is_added, is_moved
+from throughtime.source.finding.updates import is_added, is_moved, is_plain_descent
 from throughtime.source.finding.used_data import uses_data
-from throughtime.source.meanings import LONGEST, STEPS, role
+from throughtime.source.meanings import STEPS, role
 from throughtime.source.pairing import (
     HeldArray,
     is_named_gradient,
@@ -35,97 +36,16 @@ from throughtime.source.pairing import (
 from throughtime.source.tolerances import POINT_WIDTH
 from throughtime.source.user_files import State
 
-DRAWN = "0.1 * np.random.default_rng(1).standard_normal("  # upstream weights, as losses.py has them
-STATE = "0.3 * draw.standard_normal("  # an initial state, and …
-AT_REST = "0.0 * draw.standard_normal("  # … one of 0
 STATE_NAME = re.compile(r"^_*(prev|last)?_?(h|c|s|state|hidden)s?_?(prev|last|state|t|0)?_*$", re.I)
 OF_STATE = re.compile(r"^_*(b|bias)_", re.I)  # `b_hidden` is the bias of the hidden units
 STATE_END = re.compile(r"(^|_)states?$", re.I)  # as in `output_state`, which is no prediction
 SUMMED = 1e-9  # relative: a sum in another order differs by 1e-15, a recurrence by its whole effect
 ROUNDINGS = 100  # by which such a sum may differ: more than SUMMED in float32 alone
-DATA = re.compile(  # names of no parameters
-    r"^([xy]s?|(input|target|label)s?|[xy]_?(data|train|batch|seq)|(train_?)?data(_[xy])?)$"
+DATA = re.compile(  # names of no parameters; `d` is drawn for the gradient of an output
+    r"^([xyd]s?|(input|target|label)s?|[xy]_?(data|train|batch|seq)|(train_?)?data(_[xy])?)$"
 )
 FEWEST_RIGHT = 2  # tensors, for the sign of an update by a drawn gradient to be believed
 REDRAWN = 0.5  # rms of parameters that are drawn anew: what matters and does not saturate a cell
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One way to run a candidate.
-
-    Args:
-        data: statements that draw the data.
-        setup: statements that make the model.
-        run: statements of the forward pass.
-        loss: statements after it that leave `loss`.
-        gradient: statements after the forward pass that give the gradient.
-        roots: expressions in which parameters and gradients are looked for.
-        back_names: names of what the backward pass returns.
-        kept: names of variables that hold what a backward pass has returned, besides `back`.
-        kept_names: of these, the names of what they hold, where they hold several things.
-        names: names of the parameters, where a function of the file returns them in this order.
-        moved: names of what the backward pass returns that are parameters which it has moved.
-        anchored: whether loss and gradient belong together by the user's own code.
-        said: what a reader is told of data, loss and gradient.
-        steps, sequences: as in `Recipe`.
-        rate: the learning rate that an update is run with.
-        needs_agreement: whether it is believed only if some tensor is right.
-        own_loss: whether the loss is a function of the file, so that a factor is no guess's.
-        passes_over: whether the loss is a guess although the network has a method for it.
-        sure: whether the forward pass is given what its arguments' names say.
-        literal: whether it is the user who names loss and gradient.
-        fits: whether the targets have the shape of an output, so that no loss broadcasts them.
-        enlarges: whether they and an output broadcast to more than either has.
-        redraw: whether parameters are given values of ordinary size.
-        longest: how many steps its data have.
-        order: how late it is tried; of readings that are as good, the earlier is taken.
-    """
-
-    data: str
-    setup: str
-    run: str
-    loss: str
-    gradient: str
-    roots: tuple[str, ...]
-    back_names: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
-    kept_names: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    names: tuple[str, ...] = ()
-    moved: tuple[str, ...] = ()
-    said: tuple[str, ...] = ()
-    steps: tuple[tuple[str, int], ...] = ()
-    sequences: tuple[tuple[str, int], ...] = ()
-    rate: float = 0.1
-    needs_agreement: bool = False
-    own_loss: bool = False
-    passes_over: bool = False
-    sure: bool = True
-    literal: bool = False
-    fits: bool = False
-    enlarges: bool = False
-    redraw: bool = True
-    longest: int = LONGEST
-    order: float = 0.0
-
-    @property
-    def begin(self) -> str:
-        """All that is run before an evaluation."""
-        return self.begun(STEPS)
-
-    @property
-    def evaluate(self) -> str:
-        """All that is run for the loss."""
-        return f"{self.run}\n{self.loss}"
-
-    def begun(self, steps: int) -> str:
-        """The same for another number of steps."""
-        return f"{self.data}\n{cut(self, steps)}\n{self.setup}"
-
-
-def cut(reading: Reading, steps: int) -> str:
-    """Statements that cut the data to so many steps."""
-    return "\n".join(f"{name} = {name}[{':, ' * axis}:{steps}]" for name, axis in reading.steps)
 
 
 @dataclass(frozen=True)
@@ -204,8 +124,8 @@ class Judged:
             not self.inert,
             # Right up to a factor for the file's own loss goes before right for a guess.
             share == 1.0 or self.of_own_loss,
+            self.confirmed or not (self.reading.passes_over or self.reading.needs_agreement),
             not self.reading.passes_over,
-            self.confirmed or not self.reading.needs_agreement,
             round(share, 2),
             self.right_at_one,
             self.reading.fits,
@@ -294,11 +214,14 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
         of_weights = any(map(_is_matrix, left))
         return rest and replace(rest, inert=rest.inert or of_weights)
     # A state that a run begins with may have a δ on the way, called as its gradient would be;
-    # and data are no parameters, though their gradient may be there.
+    # data are no parameters, though their gradient may be there, and a share is no gradient.
+    texts = [] if update else list(bench.files.texts().values())
     begun_with = [
         n
         for n, (p, _) in found.items()
-        if is_data(n) or (n not in right and is_state(p) and not _is_bias(n, found))
+        if is_data(n)
+        or (n not in right and is_state(p) and not _is_bias(n, found))
+        or (n not in right and is_share(texts, gradients[n]))
     ]
     if 0 < len(begun_with) < len(found):
         for held_of in (found, names, gradients, given):
@@ -317,8 +240,10 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
         right, moves, factor, inert = other
         gradients = {name: f"-np.asarray({text})" for name, text in gradients.items()}
     shapes = {name: parameter.value.shape for name, (parameter, _) in found.items()}
-    if update:  # an optimiser's steps are no gradients: read so only where some tensor is right
-        reading = replace(reading, needs_agreement=not reading.literal)
+    if update and not reading.literal:
+        # An optimiser's steps are no gradients: read so only where some tensor is right.
+        plain = reading.own_loss and is_plain_descent(bench.files.texts().values(), names)
+        reading = replace(reading, needs_agreement=reading.needs_agreement or not plain)
     recurrent = _recurrent(bench, reading, redrawn, names)
     one = (
         not right

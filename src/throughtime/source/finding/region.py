@@ -21,7 +21,8 @@ from throughtime.source.finding.forms import Sizes, forms, sizes_of, targets
 from throughtime.source.finding.losses import value_of
 from throughtime.source.finding.models import IMPORT
 from throughtime.source.finding.rates import rate_of, reached
-from throughtime.source.finding.readings import Judged, Reading, likeliest
+from throughtime.source.finding.reading import Reading
+from throughtime.source.finding.readings import Judged, likeliest
 from throughtime.source.finding.training_steps import (
     LOSS_NAME,
     RUNNING,
@@ -67,6 +68,8 @@ class RegionSearch:
         self.slices = Slices(self._tree, region.before, in_order=True)
         self.failures: list[str] = []
         self.body = list(region.body)
+        # Whatever else the file takes from others with `*`.
+        self._made = set().union(*map(names_set, ast.parse(region.made).body))
         self.start = f"{IMPORT}\nT = {LONGEST}" + (f"\nfrom {module} import *" if module else "")
 
     @property
@@ -143,7 +146,7 @@ class RegionSearch:
         needed |= set(lost)
         hoisted = [] if away else self._hoisted(kept)
         needed |= free_names(self.body)
-        needed = {name for name in needed if self.slices.is_own(name)}
+        needed = {name for name in needed if self._is_own(name)}
         lost = sorted({*lost, *away})
         inputs = [name for name in lost if role(name) == "inputs"]
         aims = [name for name in lost if role(name) == "target"]
@@ -180,8 +183,11 @@ class RegionSearch:
         """The names that the region and the functions it calls read from before."""
         loads = free_names([*ast.parse(self.region.made).body, *self.body])
         called = self.slices.globals_of(n for n in loads if n in self.slices.definitions)
-        names = {n for n in loads if self.slices.is_own(n)}
-        return names | {n for n in called if self.slices.is_own(n)}
+        return {name for name in loads | called if self._is_own(name)}
+
+    def _is_own(self, name: str) -> bool:
+        """Whether a name is the file's own, or made by the user's line."""
+        return name in self._made or self.slices.is_own(name)
 
     def _away(self, needed: set[str]) -> set[str]:
         """Names of data that are drawn: only what reaches out of the program sets them.

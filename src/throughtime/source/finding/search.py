@@ -49,7 +49,8 @@ from throughtime.source.finding.losses import (
 )
 from throughtime.source.finding.models import TENSORS
 from throughtime.source.finding.rates import reached
-from throughtime.source.finding.readings import STATE, Judged, Reading, likeliest
+from throughtime.source.finding.reading import STATE, Reading
+from throughtime.source.finding.readings import Judged, likeliest
 from throughtime.source.finding.training_steps import LOSS_NAME
 from throughtime.source.finding.updates import moved_by, without_optimisers
 from throughtime.source.meanings import BATCH, STEPS, VALUES, role, size_kind
@@ -508,20 +509,28 @@ class ReadingSearch(CallSites):
                 yield f"{run}\nloss = net.{attribute}", f"net.{attribute}", False
             elif is_terms(kept):
                 yield f"{run}\nloss = np.sum(net.{attribute})", f"net.{attribute}, summed", True
-        if not losses and not own and target:
+        if (not losses or self._has_one_loss) and not own and target:
             ends = [] if "y" in dict(reading.steps) else list(at_last_step(outputs))
             for output in (*outputs, *ends):
                 yield from implicit(output)
 
     @property
     def _lossy(self) -> bool:
-        """Whether the network has a method that is called as a loss."""
-        return self.method and any(prefix == "net." for prefix, _ in self.candidate.losses)
+        """Whether the network has a loss: a method that is called as one, or the one function."""
+        return self._has_one_loss or (
+            self.method and any(prefix == "net." for prefix, _ in self.candidate.losses)
+        )
+
+    @property
+    def _has_one_loss(self) -> bool:
+        """Whether one loss stands beside passes that are functions."""
+        return not self.method and len(self.candidate.losses) == 1
 
     def _losses(self, reading: Reading, pool: Pool) -> Iterator[tuple[str, str, bool]]:
         """Calls of the file's loss functions that give a number, and whether they are no guess.
 
-        A function of the file may be the loss of something else; a method is the network's.
+        A function of the file may be the loss of something else; a method is the network's, and so
+        is the one loss beside passes that are functions.
         """
         for prefix, function in self.candidate.losses:
             if prefix == "net." and not self.method:
@@ -549,7 +558,8 @@ class ReadingSearch(CallSites):
                     if not where or not is_finite(value_of(self.bench, where)):
                         continue
                     tail = "" if where == "loss" else f"\nloss = {where}"
-                    yield f"loss = {text}{tail}", text, prefix == "net." and call.sure
+                    own_loss = prefix == "net." or self._has_one_loss
+                    yield f"loss = {text}{tail}", text, own_loss and call.sure
                     found = True
                 if found:
                     break

@@ -10,7 +10,7 @@ from throughtime.source.finding.candidates import Candidate, Function, arguments
 from throughtime.source.finding.constructors import constructors, own_literals
 from throughtime.source.finding.forms import Sizes
 from throughtime.source.finding.models import IMPORT
-from throughtime.source.finding.readings import Reading
+from throughtime.source.finding.reading import Reading
 from throughtime.source.meanings import BATCH, LONGEST, STEPS, VALUES, role, size_kind
 from throughtime.source.slices import Slices
 

@@ -47,6 +47,41 @@ def is_moved(texts: Iterable[str], name: str) -> bool:
     )
 
 
+def is_plain_descent(texts: Iterable[str], parameters: Iterable[str]) -> bool:
+    """Whether every parameter has an update that is a rate times its gradient and nothing more.
+
+    Then what it is moved by is a gradient, whether right or wrong, and no optimiser's step.
+
+    Example:
+        >>> is_plain_descent(["W -= rate * dW\\nb = b - 0.1 * db"], ["net.W", "b"])
+        True
+        >>> is_plain_descent(["W -= rate * dW / np.sqrt(memory + 1e-8)"], ["W"])
+        False
+    """
+    names = {name.rpartition(".")[2] for name in parameters}
+    moved = {
+        _leaf(_target(node))
+        for text in texts
+        for node in ast.walk(ast.parse(text))
+        if _sign(node, names) == -1 and _is_scaled_gradient(node)
+    }
+    return names <= moved
+
+
+def _is_scaled_gradient(node: ast.AST) -> bool:
+    """Whether what an update takes away is a product of a rate, or a number, and a gradient."""
+    value = node.value if isinstance(node, ast.AugAssign | ast.Assign) else None
+    if isinstance(node, ast.Assign):
+        value = node.value.right  # type: ignore[attr-defined]
+    if not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Mult):
+        return False
+    sides = [value.left, value.right]
+    rates = [
+        side for side in sides if isinstance(side, ast.Constant) or size_kind(_leaf(side)) == "rate"
+    ]
+    return len(rates) == 1 and any(is_gradient(_leaf(s)) for s in sides if s not in rates)
+
+
 def without_optimisers(functions: Iterable[ast.FunctionDef], own: Mapping[str, ast.AST]) -> str:
     """Statements after which passes of `net` leave its parameters where they are.
 

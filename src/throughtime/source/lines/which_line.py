@@ -13,7 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from throughtime.diagnosis.faults import FAULTS
-from throughtime.gradcheck import CheckError, Report, SourceLine, SourceLines, is_multiple
+from throughtime.gradcheck import (
+    Cause,
+    CheckError,
+    Report,
+    SourceLine,
+    SourceLines,
+    is_multiple,
+)
 from throughtime.source.lines.annotate import LineFinding, annotate, at_few_steps, first_wrong
 from throughtime.source.lines.annotated import said
 from throughtime.source.lines.trials import moved
@@ -48,8 +55,20 @@ def which_line(recipe: Recipe, report: Report, seed: int) -> SourceLines:
     return SourceLines(
         (summary(findings) if shown else NOT_SHOWN) + _in_cells(recipe, wrong),
         leads=bool(wrong) and _says_more(wrong, report),
+        mends=tuple(sorted({name for finding in wrong for name in finding.mended})),
         lines=tuple(_listed(findings)),
     )
+
+
+def causes_beside(lines: SourceLines, report: Report) -> tuple[Cause, ...]:
+    """The causes that stay beside lines: where these explain all that is wrong, guesses do not.
+
+    Of a place like the output layer, or of one among several faults that cannot be told apart.
+    """
+    wrong = {name for name, tensor in report.tensors.items() if tensor.verdict == "disagree"}
+    if not lines.leads or not wrong <= set(lines.mends):
+        return tuple(report.causes)
+    return tuple(cause for cause in report.causes if cause.confidence > UNSURE)
 
 
 def _in_cells(recipe: Recipe, wrong: Sequence[LineFinding]) -> str:

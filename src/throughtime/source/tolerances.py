@@ -24,7 +24,7 @@ MOST_USES = 60  # of one parameter: beyond, only its gradient as a whole is know
 GATES = (3, 4)  # that one tensor may hold side by side: of a GRU, of an LSTM
 LARGEST_IN_PARTS = 5000  # entries: a larger tensor is looked at as a whole
 MOST_USES_TOGETHER = 6  # places where one variable is used, whose terms are added up
-MOST_FORWARD_EVENTS = 6000  # values that are moved; beyond, the loss is too long
+MOST_FORWARD_EVENTS = 8000  # values that are moved; beyond, the loss is too long
 PLAIN_FRACTIONS = 64  # a scalar derivative of k or 1/k up to this is no sign of anything
 
 # Whether a value is a derivative (`matching`).

@@ -11,6 +11,7 @@ import importlib.util
 import io
 import random
 import sys
+import sysconfig
 import traceback
 import types
 import warnings
@@ -29,6 +30,7 @@ from throughtime.source.text import read_source
 from throughtime.source.vintage import StandIn, builtins_of_users, old_names
 
 PACKAGE = Path(__file__).parents[1]
+LIBRARIES = tuple(sorted({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}))
 
 IMPORTS = (ast.Import, ast.ImportFrom)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -343,13 +345,19 @@ def as_check_error() -> Iterator[None]:
 
 def said(problem: BaseException) -> str:
     """An error of the user's code in one line: where, which kind, and what it says."""
-    place = ""
+    places: dict[bool, str] = {}  # the last of the user's files, and of libraries
     for frame, line in traceback.walk_tb(problem.__traceback__):
         name = Path(frame.f_code.co_filename)
         if name.suffix in (".py", ".ipynb") and not name.is_relative_to(PACKAGE):
-            place = f"{name.name}, line {line}: "
+            places[_is_library(name)] = f"{name.name}, line {line}: "
+    place = places.get(False) or places.get(True, "")
     text = " ".join(str(problem)[:LONGEST_MESSAGE].split())
     return f"{place}{type(problem).__name__}{': ' * bool(text)}{text}"
+
+
+def _is_library(path: Path) -> bool:
+    """Whether a file is one of Python's own or of an installed package."""
+    return any(path.is_relative_to(folder) for folder in LIBRARIES)
 
 
 def _is_used_at_once(node: ast.stmt, name: str) -> bool:

@@ -18,6 +18,7 @@ from throughtime.source.slices import Slices
 QUOTES = "'\""
 DEEPEST_BASE = 4  # classes whose constructors pass what they are given on to the next one's
 NO_DROPOUT = "'no'"  # where the file's own call says it in a word, as "yes"
+COUNTED_CELLS = re.compile(r"(num(ber)?(_of)?|n)_cells$", re.I)  # in a row, one for each step
 MOST_KINDS = 2  # classes that are tried for one argument
 FEWEST_READ = 2  # attributes of an argument, for its class to be known by them
 SYMBOLS = re.compile(r"char|vocab|word|symbol|alphabet|token|letter|_?(list|set)$", re.I)
@@ -88,7 +89,8 @@ def constructors(
         literal = written.get(argument, "")
         if size_kind(argument) in (sizes or {}):
             values = [str((sizes or {})[size_kind(argument)])]
-        if size_kind(argument) in ("extent", "") and argument in counted:
+        of_steps = size_kind(argument) in ("extent", "") or COUNTED_CELLS.search(argument)
+        if of_steps and argument in counted:
             values = ["T"]
         if single:
             values = [_with_single_output(value, argument) for value in values]

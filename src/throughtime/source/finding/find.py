@@ -18,9 +18,8 @@ from throughtime.source import older
 from throughtime.source.bench import Bench
 from throughtime.source.child import tell
 from throughtime.source.finding.candidates import Candidate, candidates, is_single
-from throughtime.source.finding.forms import Sizes, forms
 from throughtime.source.finding.made import MOST_MADE, MOST_TRIES_IN_ALL, as_it_is_made
-from throughtime.source.finding.models import IMPORT, LEFT_OUT
+from throughtime.source.finding.models import LEFT_OUT
 from throughtime.source.finding.reading import AT_REST
 from throughtime.source.finding.readings import Judged
 from throughtime.source.finding.region import RegionSearch
@@ -28,11 +27,7 @@ from throughtime.source.finding.scripts import scripts_beside
 from throughtime.source.finding.search import ReadingSearch
 from throughtime.source.finding.siblings import siblings
 from throughtime.source.finding.suggestions import (
-    NO_DEFINITION,
-    definitions_said,
     is_autograd,
-    line_of,
-    training_steps,
 )
 from throughtime.source.finding.training_steps import (
     Region,
@@ -41,6 +36,13 @@ from throughtime.source.finding.training_steps import (
     regions_of_text,
 )
 from throughtime.source.finding.unchecked import unchecked
+from throughtime.source.finding.unread import (
+    broken_pass,
+    last_of,
+    place_of,
+    refuse_none,
+    refuse_unread,
+)
 from throughtime.source.meanings import CELL, STEPS
 from throughtime.source.recipe import Program, Recipe
 from throughtime.source.slices import Slices
@@ -55,19 +57,11 @@ IDLE = (
     "Not checked: {}: with these data the loss does not depend on them, and their gradients are 0; "
     "FILE.py:120-184, the lines of a training step with its data, or --with takes others."
 )
-OWN_FAULT = re.compile(  # of code that runs with no data whatever
-    r"NameError|UnboundLocalError|AttributeError: '(?!int|float|str|list|dict|tuple|NoneType|numpy"
-    r"|function|ndarray)\w+' object has no attribute"
-)
 ONE_STEP = (
     "A single step is checked, as the passes have no loop: what a training loop makes of it, and "
     "whether it carries the gradient from step to step, is not."
 )
-EXAMPLE = (
-    "net = Net(5, 4); x = np.random.randn(6, 5); y = np.random.randn(6, 4); out = net.apply(x); "
-    "loss = 0.5 * np.sum((out - y) ** 2); net.learn(out - y)"
-)  # of a network that is called otherwise
-MOST_SUGGESTED = 1_500  # runs of the user's code for a line that works
+MOST_BROKEN = 2  # backward passes that fail, of which a report speaks
 MOST_STEPS = 3  # of a file, looked at for the loss of what is found already
 MOST_CANDIDATES = 6  # that are tried where no name is given
 
@@ -134,6 +128,7 @@ def find(
     failures: list[str] = []
     doubtful: list[tuple[Candidate, Judged]] = []
     cells: list[tuple[Candidate, Judged]] = []
+    broken: list[str] = []  # backward passes of the user's that end in an error of their own
     for candidate in chosen[:MOST_CANDIDATES]:
         if bench.tries > MOST_TRIES_IN_ALL:
             failures.append(f"{candidate.name}: not tried, since the others took so long")
@@ -142,7 +137,8 @@ def find(
         search = ReadingSearch(bench, slices, candidate, _made(setup, candidate))
         best = search.best()
         if best is None:
-            failures.append(f"{candidate.name}: {_last(search.failures)}")
+            failures.append(f"{candidate.name}: {last_of(search.failures)}")
+            broken += broken_pass(path, candidate, search.failures)
         elif failures and not name and not best.recurrent and CELL.search(_tried_first(chosen)):
             failures.append(f"{candidate.name}: it runs, and is no recurrent network")
         elif best.believed and is_single(candidate) and not name and not setup:
@@ -172,7 +168,8 @@ def find(
     if not setup:
         steps = _steps_of(tree, name)
         try:
-            return _found_region(TrainingFile(path, tree), texts, steps, every)
+            found = _found_region(TrainingFile(path, tree), texts, steps, every)
+            return replace(found, notes=(*found.notes, *broken[:MOST_BROKEN]))
         except CheckError as problem:
             unread = problem if steps else None
         for place, steps in _beside(path, tree, name):
@@ -187,8 +184,8 @@ def find(
     if not chosen:
         if unread is not None:
             raise unread
-        _refuse_none(path, tree, name)
-    _refuse_unread(path, tree, chosen, failures, doubtful, bench, slices)
+        refuse_none(path, tree, name)
+    refuse_unread(path, tree, chosen, failures, doubtful, bench, slices)
     raise AssertionError
 
 
@@ -319,7 +316,7 @@ def _best_region(
             left = unchecked(bench, best)
             name = region.name if not place.beside else f"{region.name} of {path.name}"
             return found_of(path, name, best, names, texts=texts, left=left), best
-        failures.append(f"{region.name}: {_last(search.failures)}")
+        failures.append(f"{region.name}: {last_of(search.failures)}")
     way_out = "give the lines of one training step, from its data to its gradients: FILE.py:120-184"
     thrown_away = [
         ast.unparse(node)
@@ -420,14 +417,9 @@ def found_of(
         said += (f"not checked: {', '.join(left)}: no gradient of theirs was found",)
     if idle:
         said += (f"not checked: {', '.join(idle)}: the loss does not depend on them here",)
-    said += tuple(sorted(reading.said, key=_place))
+    said += tuple(sorted(reading.said, key=place_of))
     others = tuple(other for other in every if other != name)
     return Found(name, recipe, said, tuple(notes), others)
-
-
-def _place(said: str) -> int:
-    """Where a sentence stands: the loss, the gradient, the rest."""
-    return next((n for n, word in enumerate(("loss", "gradient")) if said.startswith(word)), 2)
 
 
 def _usable(
@@ -482,113 +474,3 @@ def _cut_data(recipe: Recipe) -> str:
         f"{name} = {name}[{':, ' * axis}:{recipe.length}]" for name, axis in recipe.steps.items()
     ]
     return "\n".join((recipe.data, *lines))
-
-
-def _last(failures: list[str]) -> str:
-    """Why a candidate was not read; what is wrong whatever it is given comes before what is not."""
-    own = [said for said in failures if OWN_FAULT.search(said)]
-    if own:
-        return max(dict.fromkeys(own), key=own.count)
-    return failures[-1] if failures else "no arrays with gradients were found"
-
-
-def _suggested(
-    bench: Bench,
-    tree: ast.Module,
-    candidate: Candidate,
-    slices: Slices,
-    doubted: Judged | None = None,
-) -> str:
-    """A line for `--with` that was tried and works; else the one that goes furthest, and to where.
-
-    What it makes, and the sizes of its data, are those with which the candidate was tried.
-    """
-    if doubted is not None and (line := line_of(doubted.reading)) and _works(bench, tree, line):
-        return f'if that is what you mean, say so, and else say how a step goes: --with "{line}"'
-    search = ReadingSearch(bench, slices, candidate)
-    made, sizes = "", Sizes()
-    for setup, roots in search.models():
-        last = setup.strip().rpartition("\n")[2]
-        made = last if re.match(r"(net|params) = ", last) else ""
-        sizes = search.sizes_for(setup, roots)[0]
-        break
-    furthest, problem = -1, ""
-    first = bench.tries
-    for step in training_steps(slices, candidate, sizes, made):
-        count, said = _goes_on(bench, step)
-        if not said:
-            if _works(bench, tree, step):
-                return f'say how a training step goes: --with "{step}", which was tried'
-            said = "nothing: it runs, but no gradient of its loss was found"
-        if count > furthest:
-            furthest, problem = count, f'"{step}" (which stops at {said})'
-        if bench.tries - first > MOST_SUGGESTED:
-            break
-    return (
-        "none of the training steps that were tried is understood; say how one goes, with your "
-        f"own sizes in a line such as --with {problem}"
-    )
-
-
-def _works(bench: Bench, tree: ast.Module, line: str) -> bool:
-    """Whether a line is read, as it will be where the user gives it."""
-    for region in regions_of_text(tree, line):
-        best = RegionSearch(bench, tree, region).best()
-        if best is not None and best.believed:
-            return True
-    return False
-
-
-def _goes_on(bench: Bench, line: str) -> tuple[int, str]:
-    """How many statements of a line run, and what stops it; "" where all do."""
-    bench.run(f"{IMPORT}\nT = {STEPS}")
-    for count, node in enumerate(ast.parse(line).body):
-        try:
-            bench.go_on(ast.unparse(node))
-        except CheckError as problem:
-            return count, f"`{ast.unparse(node)}`: {problem}"
-    return len(line), ""
-
-
-def _refuse_none(path: Path, tree: ast.Module, name: str) -> None:
-    way_out = f"the lines of a training step, {path.name}:120-184, or one of your own, "
-    way_out += f'--with "{EXAMPLE}"'
-    if name:
-        what, actual = f"{path.name}:{name}", "neither"
-        way_out = f"leave the name out, and the whole file is searched, or give {way_out}"
-    else:
-        known = definitions_said(tree)
-        what, actual = path.name, known if known == NO_DEFINITION else f"only {known}"
-        way_out = f"if they have names of another kind, give {way_out}"
-    expected = "functions or methods named as a forward and a backward pass, or a training step"
-    refuse(what, expected, actual, way_out, error=CheckError)
-
-
-def _refuse_unread(
-    path: Path,
-    tree: ast.Module,
-    chosen: list[Candidate],
-    failures: list[str],
-    doubtful: list[tuple[Candidate, Judged]],
-    bench: Bench,
-    slices: Slices,
-) -> None:
-    likely = doubtful[0][0] if doubtful else chosen[0]
-    step = _suggested(bench, tree, likely, slices, doubtful[0][1] if doubtful else None)
-    if doubtful:
-        names = ", ".join(c.name for c, _ in doubtful)
-        best = doubtful[0][1]
-        read = "; ".join(sorted(best.reading.said, key=_place))
-        zero = "the gradient is exactly 0" if best.silent else "no tensor of the gradient is right"
-        actual = f"one under which {zero}, so that it may be misread: {read}"
-        refuse(f"{path.name}: {names}", "a reading of loss and data", actual, step,
-               error=CheckError)  # fmt: skip
-    tried = f"it was tried with {_passes(likely)} and data in {len(forms(Sizes()))} forms; "
-    refuse(path.name, "a candidate that runs", failures[0], tried + step, error=CheckError)
-
-
-def _passes(candidate: Candidate) -> str:
-    """The functions of a candidate in the order of their calls, in words."""
-    owner = f"{candidate.owner.name}." if candidate.owner is not None else ""
-    passes = [f for f in (candidate.forward, candidate.backward) if f is not None]
-    return " and ".join(f"{owner}{f.name}" for f in passes)

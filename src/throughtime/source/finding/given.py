@@ -48,6 +48,10 @@ class GivenFiles:
         vars(self.main)["__builtins__"] = {**vars(builtins), **BUILTINS}
         self._things = things
 
+    def texts(self) -> dict[Path, str]:
+        """None of a file: the object's class may have been written anywhere."""
+        return {}
+
     def copy(self) -> GivenFiles:
         """The same once more, from the start."""
         return GivenFiles(self._things)

@@ -79,7 +79,7 @@ class ReadingSearch(CallSites):
         found = likeliest(self.bench, self._readings())
         if found is None or not found.believed:
             found = self._without_optimisers(found)
-        if found is None or not found.believed:
+        if found is None or not (found.believed and found.confirmed):
             found = self._with_one_output(found)
         return found if found is None else from_rest(self.bench, found)
 
@@ -104,7 +104,10 @@ class ReadingSearch(CallSites):
             if other is not None and other.believed:
                 break
         self.narrow = False
-        return other if other is not None and other.believed else found
+        if other is None or not other.believed:
+            return found
+        # What is believed for its loss alone gives way to what some tensor is right of.
+        return other if found is None or not found.believed or other.confirmed else found
 
     def _has_outputs(self) -> bool:
         """Whether functions are made for a number of outputs that is set outside of them."""

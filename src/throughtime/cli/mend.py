@@ -29,7 +29,7 @@ where the gradient agrees with other data, at another point and with other lengt
 comes out is a diff: your file is not changed without --write."""
 
 EPILOG = """exit status:
-  0  mended, or nothing to mend      1  not mended, in part, or a residue      3  it could not run
+  0  mended, or nothing to mend      1  not mended, or in part      3  it could not run
 
 examples:
   throughtime mend lstm.py
@@ -98,7 +98,7 @@ def _mend(options: argparse.Namespace) -> int:
     if options.write and mended.diff():
         for written in mended.write():
             say(f"written: {written} (as it was: {written.name}.orig)")
-    return 0 if mended.is_mended else NOT_MENDED
+    return 0 if mended.is_mended or mended.explained else NOT_MENDED
 
 
 def _can_be_rewritten(path: Path) -> None:

@@ -15,7 +15,6 @@ from throughtime.gradcheck import CheckError, SourceLines, Target
 from throughtime.progress import waiting
 from throughtime.questions import Report, check, diagnosed
 from throughtime.source import (
-    RESIDUE,
     Program,
     Recipe,
     Slices,
@@ -130,14 +129,17 @@ def judge(
 def _with_causes(
     target: Target, report: Report, recipe: Recipe, seed: int, options: dict[str, Any]
 ) -> Report:
-    """The report with what explains it: a small number in the loss, or causes.
+    """The report with what explains it: causes, or a small number in the loss.
 
-    Causes are sought without such numbers, since they are no part of any network's equations: with
-    them none of our own backward passes can be the user's, up to the last digit.
+    Where the gradient agrees without such numbers, that is the report: no line is wrong.
+    Causes are sought without such numbers, since they are no part of any network's equations:
+    with them none of our own backward passes can be the user's, up to the last digit.
     """
     plain = checked_without_safety(recipe, seed)
-    if plain is not None and (residue := plain.explained(report.discrepancy)):
-        return _with_notes(report, (residue,))
+    if plain is not None and plain.explains(report.discrepancy):
+        without = check(plain.target, seed=seed, diagnose=False, **options)
+        if without.verdict == "agree":
+            return _with_notes(without, (plain.residue(report.discrepancy),))
     limits = (options.get("evaluations"), options.get("seconds"), seed, False)
     if plain is None or plain.report.verdict != "disagree":
         return Report(**vars(diagnosed(target, report, *limits)))
@@ -179,8 +181,6 @@ def with_lines(found: ChildAnswer, options: argparse.Namespace) -> Report:
     assert report is not None
     if report.verdict != "disagree" or options.no_lines or diagnosis.INTERRUPTED in report.notes:
         return report
-    if any(note.startswith(RESIDUE) for note in report.notes):
-        return report  # no line of the backward pass is wrong
     show = False if options.quiet else None
     seconds = min(LINES_SECONDS, options.timeout or LINES_SECONDS)
     try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from throughtime.source.lines.annotate import LineFinding, annotate, first_wrong
     from throughtime.source.lines.annotated import annotated_text
     from throughtime.source.lines.which_line import causes_beside, which_line
-    from throughtime.source.mending.residue import RESIDUE, checked_without_safety
+    from throughtime.source.mending.residue import checked_without_safety
     from throughtime.source.printing import as_python
     from throughtime.source.recipe import Program, Recipe
     from throughtime.source.slices import Slices
@@ -32,7 +32,7 @@ else:
             "lines.annotate": "LineFinding annotate first_wrong",
             "lines.annotated": "annotated_text",
             "lines.which_line": "causes_beside which_line",
-            "mending.residue": "RESIDUE checked_without_safety",
+            "mending.residue": "checked_without_safety",
             "printing": "as_python",
             "recipe": "Program Recipe",
             "slices": "Slices",
@@ -42,7 +42,6 @@ else:
 
 __all__ = [
     "OPTIONS",
-    "RESIDUE",
     "Candidate",
     "Found",
     "LineFinding",

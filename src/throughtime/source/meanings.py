@@ -56,14 +56,14 @@ SIZES: tuple[tuple[str, str], ...] = (
     (r"drop", "dropout"),
     (r"^layers?_?(sizes|dims|list|nodes|shapes?)$|^(net\w*_)?(sizes|dims|shape|topology|structure)$"
      r"|^architecture$", "sizes"),
-    (r"layer.*(size|dim|unit)|hid|^h$|^n_?h\d?$|^n_a$|unit|cell|state|neuron|^nh|mem|latent"
+    (r"layer.*(size|dim|unit)|hid|^h$|^n_?h\d?$|^h_n$|^n_a$|unit|cell|state|neuron|^nh|mem|latent"
      r"|width|d_model|^rnn_?size|^lstm_?size|^gru_?size|recurrent", "hidden"),
     (r"layer|depth|stack", "layers"),
-    (r"out|class|^n_y$|^o$|^k$|^y_?dim|target|label|categor|^n_o|^no$|pred", "outputs"),
+    (r"out|class|^n_y$|^y_n$|^o$|^k$|^y_?dim|target|label|categor|^n_o|^no$|pred", "outputs"),
     (r"^z_?size|concat", "both"),
     (r"vocab|char|word|symbol|alphabet|token|dict_?size|^v$|^n_letters", "inputs"),
     (r"^lr|rate|^alpha|^eta|learn|step_?size", "rate"),
-    (r"(^|_)in_|_in$|^fan_?in|^inp|input|^in$|^x_?dim|^n_x$|^d$|^i$|^n_?in|feat|emb|^n_i|^ni$|^dim|^d_|visible|^m$|data_dim",
+    (r"(^|_)in_|_in$|^fan_?in|^inp|input|^in$|^x_?dim|^n_x$|^x_n$|^d$|^i$|^n_?in|feat|emb|^n_i|^ni$|^dim|^d_|visible|^m$|data_dim",
      "inputs"),
     (r"seed|random_state|rng", "seed"),
     (r"scale|sigma|^std|_std|_sd$|variance", "scale"),
@@ -126,7 +126,8 @@ ROLES: tuple[tuple[str, str], ...] = (
     (r"^h_?\d?$|h_?prev|h_?0|h_?init|hidden|prev_?h|init_?(state|h)|h_?start|state|^a_?0|a_?prev"
      r"|s_?prev|^s_?0|h_?in$|last_h|^hs$|memor|prev_?s|initial", "state"),
     (r"^c_?\d?$|c_?prev|c_?0|c_?init|cell|prev_?c|c_?start|c_?in$", "state"),
-    (r"^(init|initial|prev|previous|last)_|_(init|initial|prev|previous)$", "state"),
+    (r"^(init|initial|prev|previous|last)_|_(init|initial|prev|previous)$|^[hsac]_?t?_?m_?1$",
+     "state"),
     (rf"^{OF_SAMPLES}xs?$", "inputs"),
     (r"^x$|^xs$|^x_?\w{0,6}$|input|seq|sentence|^data|^s$|feat|sample|text|word|^ids?$|token|idx"
      r"|batch|^inp|^u$|^in_|indices|char|observ|signal|source|^src", "inputs"),

@@ -25,8 +25,9 @@ OF_GRADIENTS = re.compile(
     r"grad|^g$|deriv|delta|^d_?(p|par\w*|theta|weights|w|vars?)s?$|diff", re.I
 )
 PREFIX = re.compile(
-    r"^(d(l|loss|e|j|c)_?(_?by_?|_?wrt_?)d_?|dl_?d|dloss_?d|de_?d|dj_?d|dc_?d(?=[A-Z])|grads?_(of_|wrt_)?|gradients?_(of_)?|grad"
-    r"|deltas?_?|nabla_?|partial_?|d_|del_|g_|diff_|acc_?d?|sum_d?|total_d|d(?=[^_]))",
+    r"^(d(l|loss|e|j|c)_?(_?by_?|_?wrt_?)d_?|dl_?d|dloss_?d|de_?d|dj_?d|dc_?d(?=[A-Z])"
+    r"|grads?_((acc|accum|accumulated|sum|total)_)?(of_|wrt_)?|gradients?_(of_)?|grad|deltas?_?"
+    r"|nabla_?|partial_?|d_|del_|g_|diff_|acc_?d?|sum_d?|total_d|d(?=[^_]))",
     re.I,
 )
 WORDS_IN_D = re.compile(  # that begin with a d which is no derivative's
@@ -36,7 +37,9 @@ WORDS_IN_D = re.compile(  # that begin with a d which is no derivative's
 SUFFIX = re.compile(
     r"(_?grads?|_gradients?|_d|_diff|_delta|_deriv|_g|_bar|_dot|_acc(um)?|_updates?)$", re.I
 )
-VALUE = re.compile(r"^(v|val|value|values|data)$")  # of a parameter that holds … (`V` is a weight)
+VALUE = re.compile(
+    r"^(v|val|value|values|data|a|arr|array)$"
+)  # of a parameter that holds … (`V` is a weight)
 BESIDE = re.compile(r"^(d|dv|g|grads?|gradients?|diff|deriv|derivative|delta)$")  # … both
 
 

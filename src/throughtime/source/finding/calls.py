@@ -20,7 +20,10 @@ from throughtime.source.meanings import (
 )
 
 COUNTS = re.compile(r"size|dim|num_?|^n_|len|count|units|rate$|_no$", re.I)
-ARRAY = re.compile(r"matrix|vectors|embeddings$|weights$|pretrained", re.I)  # and no size
+ARRAY = re.compile(  # and no size
+    r"matrix|vectors|embeddings$|weights$|pretrained|initiali[sz]er|regulari[sz]er|optimi[sz]er",
+    re.I,
+)
 AIM = re.compile(r"target|label|true|truth|desired|expected|gold|actual|answer", re.I)
 UNKNOWN = ["4", "np.tanh", "'tanh'"]  # for an argument whose name says nothing
 MOST_CALLS = 40  # of one function, for one form of the data
@@ -147,7 +150,7 @@ def sized(function: Function, *, method: bool, most: int = 12) -> Iterator[str]:
     needed, given = arguments(function, method=method)
     names = [*needed, *(name for name, default in given.items() if is_size(name, default))]
     choices = [
-        [*_shapes(name), *VALUES.get(size_kind(name), UNKNOWN)][: None if name in needed else 1]
+        [*shapes_of(name), *VALUES.get(size_kind(name), UNKNOWN)][: None if name in needed else 1]
         for name in names
     ]
     for chosen in itertools.islice(_likely_first(choices), most):
@@ -157,7 +160,7 @@ def sized(function: Function, *, method: bool, most: int = 12) -> Iterator[str]:
         )
 
 
-def _shapes(name: str) -> list[str]:
+def shapes_of(name: str) -> list[str]:
     """Shapes of the inputs of a layer, where an argument is one by its name; else none."""
     several = [f"(T, {INPUTS})", f"({BATCH}, T, {INPUTS})", f"({INPUTS},)"]
     return several if "shape" in name.lower() else []

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from throughtime.source.finding.arrays_by_name import arrays_wanted, dictionaries
-from throughtime.source.finding.calls import COUNTS, UNKNOWN, is_size
+from throughtime.source.finding.calls import COUNTS, UNKNOWN, is_size, shapes_of
 from throughtime.source.finding.candidates import arguments, is_backward, is_forward, methods
 from throughtime.source.finding.settings_given import settings_of
 from throughtime.source.finding.words import bases_of, keywords_read, words_for
@@ -18,6 +18,8 @@ from throughtime.source.slices import Slices
 QUOTES = "'\""
 DEEPEST_BASE = 4  # classes whose constructors pass what they are given on to the next one's
 NO_DROPOUT = "'no'"  # where the file's own call says it in a word, as "yes"
+DTYPE = re.compile(r"^(d|data|float|num(ber)?)_?type$", re.I)
+NOTHING_MADE = "(lambda *given, **named: None)"
 COUNTED_CELLS = re.compile(r"(num(ber)?(_of)?|n)_cells$", re.I)  # in a row, one for each step
 MOST_KINDS = 2  # classes that are tried for one argument
 FEWEST_READ = 2  # attributes of an argument, for its class to be known by them
@@ -74,7 +76,7 @@ def constructors(
     statements = slices.statements
     choices: list[list[str]] = []
     for argument in [*needed, *small]:
-        values = list(VALUES.get(size_kind(argument), UNKNOWN))
+        values = [*shapes_of(argument), *VALUES.get(size_kind(argument), UNKNOWN)]
         if argument in small and argument not in named:
             values = values[:1]
         if own_words := words_for(argument, functions, statements):
@@ -84,6 +86,8 @@ def constructors(
             values += [SOME_SYMBOLS, f"np.array({SOME_SYMBOLS})"]
         if datum := _datum(argument):
             values = [datum]
+        if use := _by_use(argument, make):
+            values = [use]
         if settings := settings_of(argument, methods(node, classes).values()):
             values = [settings, *values]
         literal = written.get(argument, "")
@@ -146,6 +150,23 @@ def class_of_argument(
         if read <= sets | own.keys():
             return kind
     return ""
+
+
+def _by_use(argument: str, make: ast.FunctionDef) -> str:
+    """What a constructor is given for a type of numbers, or for what it calls; "" for the rest.
+
+    What it calls makes an optimiser, or a layer of another kind: nothing that a gradient needs.
+    """
+    for part in ast.walk(make):
+        if not isinstance(part, ast.Call):
+            continue
+        if getattr(part.func, "id", "") == argument and not ACTIVATION.search(argument):
+            return NOTHING_MADE
+        typed = [k.value for k in part.keywords if k.arg == "dtype"]
+        typed += part.args[:1] if getattr(part.func, "attr", "") == "astype" else []
+        if any(getattr(value, "id", "") == argument for value in typed):
+            return "float"
+    return "float" if DTYPE.search(argument) else ""
 
 
 def _counted(functions: Iterable[ast.FunctionDef]) -> set[str]:

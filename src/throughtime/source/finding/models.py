@@ -18,6 +18,7 @@ from throughtime.source.finding.arrays_by_name import (
     looked_up,
     unpacked,
 )
+from throughtime.source.finding.by_use import activations_called, described, tables_taken
 from throughtime.source.finding.calls import role_of, sized, unnamed_aim
 from throughtime.source.finding.candidates import (
     Candidate,
@@ -29,7 +30,6 @@ from throughtime.source.finding.candidates import (
 )
 from throughtime.source.finding.constructors import (
     QUOTES,
-    activations,
     class_of_argument,
     constructors,
     data_of_constructor,
@@ -41,11 +41,8 @@ from throughtime.source.finding.rates import rate_of, reached
 from throughtime.source.finding.stand_ins import stand_ins
 from throughtime.source.finding.updates import without_optimisers
 from throughtime.source.meanings import (
-    BATCH,
-    HIDDEN,
     INITIALISE,
     INPUTS,
-    OUTPUTS,
     STEPS,
     size_kind,
 )
@@ -142,8 +139,10 @@ class Models:
                     continue  # a call that wants no result is not one that a loss is made of
                 if text in ("True", "False") or text[0] in QUOTES:
                     found.setdefault(name, text)
-            for name, text in _activations_called(function, needed, self.classes).items():
+            for name, text in activations_called(function, needed, self.classes).items():
                 found.setdefault(name, text)
+            for name in tables_taken(function, needed):
+                found.setdefault(name, f"np.eye({INPUTS})")
         return found
 
     @property
@@ -419,7 +418,7 @@ class Models:
         if takes:
             for name, node in self.slices.definitions.items():
                 if isinstance(node, ast.FunctionDef) and INITIALISE.match(name):
-                    if node in self.used or not returned(node):
+                    if node in self.used or not returned(node) or self._gives_apart(node):
                         continue
                     constants_too = self._constants(
                         set(self.globals) | self.slices.globals_of([name])
@@ -438,8 +437,8 @@ class Models:
                 self.names = tuple(apart[0][1])
                 yield f"{constants}\nparams = list({text}.values())", ("params", *arrays)
             self.names, self.taken = (), {}
-            if described := _described(self.used):
-                yield f"{constants}\nparams = {described}", ("params", *arrays)
+            if text := described(self.used):
+                yield f"{constants}\nparams = {text}", ("params", *arrays)
             helpers = [
                 f for f in self.slices.definitions.values() if isinstance(f, ast.FunctionDef)
             ]
@@ -454,13 +453,13 @@ class Models:
 
         `W, U, b = init()` and `forward(x, W, U, b)`.
         """
-        wanted = {n for f in self.used for part in arguments(f, method=False) for n in part}
+        wanted = self._wanted
         before = self.taken
         for name, node in self.slices.definitions.items():
             if not isinstance(node, ast.FunctionDef) or not INITIALISE.match(name):
                 continue
             given = returned(node)
-            if node in self.used or len(wanted & set(given)) < FEWEST_RETURNED:
+            if node in self.used or not self._gives_apart(node):
                 continue
             needs = set(self.globals) | self.slices.globals_of([name])
             constants = self._constants(needs)
@@ -498,6 +497,15 @@ class Models:
             self.failures.pop()
         self.taken = {}
 
+    @property
+    def _wanted(self) -> set[str]:
+        """The arguments of the passes and the losses, where these are functions."""
+        return {n for f in self.used for part in arguments(f, method=False) for n in part}
+
+    def _gives_apart(self, function: Function) -> bool:
+        """Whether a function returns several things that the passes take under their names."""
+        return len(self._wanted & set(returned(function))) >= FEWEST_RETURNED
+
     def _named_params(self, setup: str) -> str:
         """The user's own statements; what they make for an argument of parameters is `params`."""
         nodes = ast.parse(setup).body
@@ -506,8 +514,7 @@ class Models:
             return setup
         if len(nodes) == 1 and isinstance(nodes[0], ast.Expr):
             return f"params = {setup}"
-        wanted = {n for f in self.used for part in arguments(f, method=False) for n in part}
-        own = [name for name in made if name in wanted and self.role(name) == "parameters"]
+        own = [name for name in made if name in self._wanted and self.role(name) == "parameters"]
         return f"{setup}\nparams = {own[0]}" if own else setup
 
     def _with_arrays(
@@ -520,21 +527,6 @@ class Models:
             self.taken = {name: f"params[{name!r}]" for name in names}
             yield f"{constants}\nparams = {text}", ("params", *arrays)
         self.taken = {}
-
-
-def _activations_called(
-    function: Function, names: Sequence[str], classes: dict[str, ast.ClassDef]
-) -> dict[str, str]:
-    """Arguments that are activation functions, since they are called: a function, or a class."""
-    found: dict[str, str] = {}
-    own = [text.partition("(")[0] for text in activations(classes)]
-    for part in ast.walk(function):
-        name = (
-            part.func.id if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) else ""
-        )
-        if name in names and isinstance(part, ast.Call) and (own or part.args):
-            found[name] = "np.tanh" if part.args else own[0]
-    return found
 
 
 def _is_zero(value: object) -> bool:
@@ -555,26 +547,3 @@ def _single(node: ast.stmt, kinds: Sequence[str]) -> str:
 def _gives(function: Function) -> bool:
     """Whether a function returns something."""
     return any(isinstance(n, ast.Return) and n.value is not None for n in ast.walk(function))
-
-
-def _described(functions: Sequence[Function]) -> str:
-    """A dictionary of parameters by what docstrings say of their shapes, as courses write them."""
-    line = re.compile(r"^\s*(\w+)\s*--.*?(?:shape|of size)\s*\(([^()]+)\)", re.M)
-    sizes = {"n_a": HIDDEN, "n_x": INPUTS, "n_y": OUTPUTS, "m": BATCH, "1": 1, "T_x": STEPS}
-    found: dict[str, str] = {}
-    for function in functions:
-        text = ast.get_docstring(function) or ""
-        _, mark, rest = text.partition("parameters --")
-        if not mark:
-            continue
-        inner = rest.partition("Returns")[0]
-        for name, shape in line.findall(inner):
-            words = [part.strip() for part in shape.split(",")]
-            try:
-                numbers_ = [eval(word, {"__builtins__": {}}, dict(sizes)) for word in words]
-            except Exception:
-                continue
-            found[name] = f"draw.standard_normal(({', '.join(map(str, numbers_))}))"
-    if not found:
-        return ""
-    return "{" + ", ".join(f"{name!r}: {text}" for name, text in found.items()) + "}"

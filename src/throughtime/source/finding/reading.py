@@ -60,6 +60,7 @@ class Reading:
     rate: float = 0.1
     needs_agreement: bool = False
     own_loss: bool = False
+    anchored: bool = False
     passes_over: bool = False
     sure: bool = True
     literal: bool = False

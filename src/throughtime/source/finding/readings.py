@@ -242,7 +242,8 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
     shapes = {name: parameter.value.shape for name, (parameter, _) in found.items()}
     if update and not reading.literal:
         # An optimiser's steps are no gradients: read so only where some tensor is right.
-        plain = reading.own_loss and is_plain_descent(bench.files.texts().values(), names)
+        own = reading.own_loss or reading.anchored
+        plain = own and is_plain_descent(bench.files.texts().values(), names)
         reading = replace(reading, needs_agreement=reading.needs_agreement or not plain)
     recurrent = _recurrent(bench, reading, redrawn, names)
     one = (

@@ -348,6 +348,7 @@ class RegionSearch:
                     said=tuple(filter(None, (where, f"loss: {name}", gradient))),
                     needs_agreement=_is_error(name),
                     own_loss=bool(parts) and name not in parts,
+                    anchored=not _is_error(name),
                     passes_over=name in parts,
                 )
             errors = errors_of(self.body)
@@ -402,7 +403,7 @@ class RegionSearch:
         return self._rate_given() or self._inner_rate()
 
     def _rate_given(self) -> float | None:
-        """The learning rate that the statements give to a function or method by its place."""
+        """The learning rate that the statements give to a function or method, or leave to it."""
         for part in (part for node in self.body for part in ast.walk(node)):
             if not isinstance(part, ast.Call):
                 continue
@@ -414,7 +415,7 @@ class RegionSearch:
             needed, optional = arguments(function, method=method)
             words = dict(zip([*needed, *optional], part.args, strict=False))
             words |= {k.arg: k.value for k in part.keywords if k.arg}
-            for name, given in words.items():
+            for name, given in {**optional, **words}.items():
                 value = value_of(self.bench, ast.unparse(given)) if size_kind(name) == "rate" else 0
                 if isinstance(value, int | float) and value > 0:
                     return float(value)

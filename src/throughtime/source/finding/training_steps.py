@@ -20,6 +20,8 @@ from throughtime.source.slices import names_set, reaches_out
 LOSS_NAME = re.compile(
     r"(?i:loss|cost|entropy|err(or)?$|_err|objective|nll|mse|^obj$|criterion)|^_?[LJE]$"
 )
+SLOPE_NAME = re.compile(r"(^|_)(drv|deriv\w*|grad\w*|delta|prime|slope)(_|$)", re.I)
+"""Names of what is made of a loss's derivative, as `next_err_drv_in`, and is no loss."""
 OF_DERIVATIVE = re.compile(r"^(d|grad|deriv)_|_(d|deriv|derivative|grad|gradient|prime)$", re.I)
 RUNNING = re.compile(
     r"smooth|total|epoch|running|avg|mean|history|list|losses|train|best|old", re.I
@@ -353,7 +355,8 @@ def losses_in(body: Iterable[ast.stmt]) -> set[str]:
     """The names of losses that statements set: so called, or given by what is so called."""
     found: set[str] = set()
     for node in body:
-        found |= {n for n in names_set(node) if LOSS_NAME.search(n) and not is_gradient(n)}
+        named = {n for n in names_set(node) if LOSS_NAME.search(n) and not is_gradient(n)}
+        found |= {name for name in named if not SLOPE_NAME.search(name)}
         for part in ast.walk(node):
             if not isinstance(part, ast.Assign) or not isinstance(part.value, ast.Call):
                 continue

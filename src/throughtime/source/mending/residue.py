@@ -19,7 +19,6 @@ from throughtime.source.recipe import Program, Recipe
 from throughtime.source.text import read_source
 from throughtime.source.tolerances import LARGEST_SAFETY
 
-RESIDUE = "A residue:"  # with which the sentence on such numbers begins
 LOGARITHMS = ("log", "log2", "log10")
 
 
@@ -37,18 +36,17 @@ class WithoutSafety:
     report: Report
     numbers: tuple[str, ...]
 
-    def explained(self, discrepancy: float) -> str:
-        """That the numbers explain all that a check finds, as a sentence; "" where they do not.
+    def explains(self, discrepancy: float) -> bool:
+        """Whether the numbers explain all that a check finds; a large discrepancy is no residue."""
+        return discrepancy <= LARGEST_SAFETY and self.report.verdict == "agree"
 
-        Args:
-            discrepancy: what the check of the user's own text has found: a large one is no residue.
-        """
-        if discrepancy > LARGEST_SAFETY or self.report.verdict != "agree":
-            return ""
-        explain, them = ("explains", "it") if len(self.numbers) == 1 else ("explain", "them")
+    def residue(self, discrepancy: float) -> str:
+        """What is said beside the check without the numbers, where it agrees."""
+        said = ", ".join(self.numbers)
+        them = "it" if len(self.numbers) == 1 else "them"
         return (
-            f"{RESIDUE} {', '.join(self.numbers)} in the loss {explain} all that was found. "
-            f"Without {them} the gradient agrees: it is that of the loss that is meant."
+            f"Checked with 0 in place of {said} in the loss: with {them} the gradient, which is "
+            f"that of the loss that is meant, is off by d = {discrepancy:.1e}."
         )
 
     @property

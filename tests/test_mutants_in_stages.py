@@ -176,3 +176,14 @@ def test_what_a_stage_proves_is_contradicted_where_more_is_explained_without_it(
     assert search.contradicts(found, other.key)
     assert not search.contradicts(found, true.key)
     assert not search.contradicts([search.trial()], other.key)  # which explains nothing itself
+
+
+def test_below_an_output_layer_that_starts_from_another_delta_a_part_proves_nothing():
+    """One δ at every step is that of the last step, handed back by the share of h that is wrong."""
+    s = replace(GRU, variant="after, z", head="softmax", answers="last step", layers=2, bias=0.0)
+    s = replace(s, T=5, B=3, I=2, H=3, O=3, decay=0.05, scale=1.0, batch="mean", seed=700007)
+    mistakes = ("bias_not_averaged", "current_h_for_previous", "states_for_inputs n")
+    mistakes += ("last_cache_at_every_step", "output_gradient_at_every_step")
+    causes = tt.check(laid_out(s, *mistakes), progress=False).causes
+    assert {cause.fault for cause in causes} & set(mistakes)
+    assert "update_gate_exchanged" not in {cause.fault for cause in causes}

@@ -89,7 +89,10 @@ class StageResult:
         coarse = self.stage.seen.tolerance > SAME_GRADIENT["float64"]
         if not self.complete and (edited or coarse):
             return ()
-        return tuple(one for one in sets[0].mutations if one.fault in common)
+        proved = tuple(one for one in sets[0].mutations if one.fault in common)
+        if self.complete or self.search.starts_from(sets[0]):
+            return proved
+        return tuple(one for one in proved if one.in_head)
 
     @cached_property
     def with_equals(self) -> list[Attempt]:
@@ -198,6 +201,18 @@ class StagedSearch(MutantSearch):
             rest = tuple(c for c in one if not (c.in_head and self.model.has_head))
             found += [(*start, *rest) for start in self._starts()]
         return found
+
+    def starts_from(self, attempt: Attempt) -> bool:
+        """Whether the output layer shows that δ of the outputs is the one that an attempt has.
+
+        Where its matrix is unexplained and its bias has a factor, the backward pass starts from
+        another δ, and what explains blocks below does so by chance: one δ at every step has the
+        gradient of that of the last step, handed back unchanged.
+        """
+        head = {block: attempt.fits[block] for block in self.trial.head}
+        told = [own is not None for block, own in head.items() if not block.bias]
+        right = any(own is not None and own.scale == 1 for own in head.values())
+        return not told or any(told) or right
 
     def contradicts(self, found: Sequence[Attempt], one: Key) -> bool:
         """Whether the best attempt explains blocks that it does not explain with this mutation.

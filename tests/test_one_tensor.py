@@ -117,3 +117,19 @@ def test_what_an_upper_layer_has_of_its_initial_state_alone_is_no_witness_below(
     report = tt.check(target, progress=False)
     assert report.verdict == "disagree"
     assert PLACE not in {cause.fault for cause in report.causes}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "fault"),
+    [
+        ("reset_left_out_of_product", "wrong_operand_in_step"),
+        ("states_for_inputs n", "another_layers_input"),
+    ],
+)
+def test_what_one_gates_weights_are_multiplied_by_may_belong_elsewhere(mistake, fault):
+    own = {"stored": "gate by gate", "T": 4, "I": 3, "H": 3, "O": 2, "B": 2}
+    target = notebooks.target(Habits("GRU", "before, z", "linear", **own), (mistake,))
+    bare = tt.Target(target.parameters, target.loss, target.gradient, steps=4)
+    (cause,) = tt.check(bare, progress=False).causes
+    assert cause.fault == PLACE
+    assert fault in cause.alternatives

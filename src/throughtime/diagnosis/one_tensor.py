@@ -44,6 +44,8 @@ from throughtime.diagnosis.tolerances import (
 
 PLACE = "operand_of_one_tensor"
 EMBEDDING = "embedding_rows_counted_once"
+OPERAND = "wrong_operand_in_step"  # as h_{t−1} for r ⊙ h_{t−1}, by which a GRU's U is multiplied
+ANOTHER_INPUT = "another_layers_input"
 KEPT = "only_last_step_kept"
 
 
@@ -259,14 +261,16 @@ def _members(
     if set(wrong) & set(study.roles.output):
         return (*found, "states_off_by_one", KEPT, "dropout_mask_redrawn")
     if parts == {"recurrent"} and early:
-        return "current_h_for_previous", "wrapped_initial_state", "initial_state_overwritten"
+        found += ["current_h_for_previous", "wrapped_initial_state", "initial_state_overwritten"]
+        return (*found, OPERAND)
     if parts != {"input"}:
         found += ["current_h_for_previous", "wrapped_initial_state", "states_off_by_one"]
-        found.append("initial_state_overwritten")
+        found += ["initial_state_overwritten", OPERAND]
     if not early:
         found.append(KEPT)
     if parts != {"recurrent"}:
         found += ["sequences_swapped"] if early else ["time_reversed", "sequences_swapped"]
+        found += [ANOTHER_INPUT] if early is not False else []  # which shows in a single step
     return tuple(found)
 
 

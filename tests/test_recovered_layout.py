@@ -244,6 +244,17 @@ def test_an_l2_term_is_found_where_a_softmax_overflows_far_out():
     assert set(losses.decayed) == {n for n, a in target.parameters.items() if min(a.shape) > 1}
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_an_l2_term_of_a_linear_output_of_one_number_is_told_from_its_squared_error(dtype):
+    own = replace(SMALL, decay=0.05, head="one output", O=1, dtype=dtype)
+    target = notebooks.target(own, lengths=True)
+    losses = DrawnLosses(study_of(target), 1_000)
+    losses.survey(target.steps)
+    biases = {name for name in target.parameters if name.startswith("b")}
+    assert set(losses.decayed) == set(target.parameters) - biases
+    assert recovered(target).target.layout is not None
+
+
 def test_a_tensor_without_effect_is_found():
     target, _, found = of_a_notebook(unused=True)
     assert found.unused

@@ -211,6 +211,7 @@ class DrawnLosses:
             biases = any(least <= found[n] <= over for n in found if n not in matrices)
             like = {n for n in found if n in matrices or (biases and np.isnan(found[n]))}
             self.decayed = tuple(n for n in found if n in like or least <= found[n] <= over)
+            self.decayed += tuple(n for n in found if found[n] > over and self._decays_alone(n))
             self._losses.clear()
         if still and len(still) < len(self.shapes):
             self.shapes = {name: s for name, s in self.shapes.items() if name not in still}
@@ -218,6 +219,19 @@ class DrawnLosses:
             self._losses.clear()
             return tuple(still)
         return ()
+
+    def _decays_alone(self, name: str) -> bool:
+        """Whether a tensor has the L2 term, though other terms grow with its square as well.
+
+        That of a linear output of one number, which no shape tells from a bias, is seen where all
+        the others are 0, and the states with them.
+        """
+        nothing = {other: np.zeros(shape) for other, shape in self.shapes.items()}
+        far = FAR_OUT * self.point(0)[name]
+        if name in self.decayed:
+            return False
+        more = self._evaluate(1, nothing | {name: far}) - self._evaluate(1, nothing)
+        return abs(2 * more / float((far * far).sum()) - self.decay) <= SAME_DECAY * self.decay
 
     def _penalty(self, values: Values) -> float:
         """The L2 term at these values."""

@@ -387,3 +387,12 @@ def test_data_of_sequences_that_begin_alike_refute_nothing_of_other_steps(seed, 
     """Of their targets at that step only the sum is recovered."""
     (cause,) = tt.check(stranger(seed).target(), progress=False).causes
     assert fault in (cause.fault, *cause.alternatives)
+
+
+def test_with_recovered_data_no_fault_is_named_that_no_number_shows():
+    """Where weights are 0.01, δr is smaller than the rounding of what was recovered."""
+    own = GRU | {"variant": "after, z", "head": "sigmoid, squared", "stored": "gate by gate"}
+    own |= {"T": 4, "I": 6, "H": 2, "O": 1, "scale": 0.01, "dtype": "float32", "one_hot": True}
+    own |= {"time": "mean", "batch": "sum", "seed": 700121, "longest": 12}
+    found = names("penalty_in_gradient_only", "gate_scaled", **own)
+    assert set(found) == {"weight_decay_only_in_gradient", "gate_scaled"}

@@ -20,9 +20,11 @@ from throughtime.diagnosis.mutants import (
     explained_by,
     passes,
 )
+from throughtime.diagnosis.mutants.interventions import Mutation
 from throughtime.diagnosis.mutants.known_factors import known_factors
 from throughtime.diagnosis.mutants.layout import Guess, Layout
 from throughtime.diagnosis.mutants.losses import GivenLoss
+from throughtime.diagnosis.mutants.matches import as_found, of_keys
 from throughtime.diagnosis.mutants.model import HEAD, Model
 from throughtime.diagnosis.mutants.postprocessing import FoundFault
 from throughtime.diagnosis.observed import Gradient, Observed, standing
@@ -132,6 +134,8 @@ def _compared(study: Study, known: ModelFromTarget, recovered: bool) -> MutantsF
         own = given and agrees(known.model, kept, _tolerance(kept, error))
         notes.append(OF_THE_LOSS if own else NONE)
         return MutantsFound([], notes, False, known.model, error, observed, of_the_loss=own)
+    if _whole(matches) and coarse:
+        matches = _that_show(study, known.model, matches)
     if _whole(matches):
         matches = _left_of_other_losses(study, known.model, kept, matches, error)
         matches = _left_at_another_length(study, known.model, matches)
@@ -337,6 +341,34 @@ def _error_of(model: Model, observed: Observed) -> float:
         apart = np.abs(observed.beside(name, right) - observed.sampled[name].numerical)
         off.append(float((apart[there > 0] / there[there > 0]).max(initial=0.0)))
     return ERRORS_OF_OTHER_ENTRIES * max(off)
+
+
+def _that_show(study: Study, model: Model, matches: list[Match]) -> list[Match]:
+    """The matches, the best of which without faults that change nothing which numbers can show.
+
+    Data that were recovered from losses in single precision are not exact, and what is as small as
+    their errors is of either sign by chance.
+    """
+    best = matches[0]
+    chosen = of_keys(model, best.mutations)
+    # A single fault is all that there is of a gradient that is known to disagree.
+    observed = study.look() if chosen and len(best.found) > 1 else None
+    if observed is None:
+        return matches
+    whole = model.gradient(chosen)
+
+    def shows(one: Mutation) -> bool:
+        fewer = model.gradient(tuple(other for other in chosen if other is not one))
+        moved = {name: np.abs(whole[name] - fewer[name]) for name in observed.sampled}
+        return any((observed.beside(n, moved) > observed.bars(n)).any() for n in moved)
+
+    hidden = [one for one in chosen if not shows(one)]
+    if not hidden:
+        return matches
+    names = {(own.fault, own.where) for own in (as_found(model, one) for one in hidden)}
+    found = tuple(own for own in best.found if (own.fault, own.where) not in names)
+    keys = tuple(one.key for one in chosen if one not in hidden)
+    return [replace(best, found=found, rivals=(), mutations=keys)] if found else []
 
 
 def _left_at_another_length(study: Study, model: Model, matches: list[Match]) -> list[Match]:

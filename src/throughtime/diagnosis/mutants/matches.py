@@ -165,7 +165,7 @@ def explain_in_stages(
     if not told:
         return []
     best, proved = max(told, key=lambda own: (len(own[1]), own[0].complete))
-    chosen = _of_keys(model, [mutation.key for mutation in proved])
+    chosen = of_keys(model, [mutation.key for mutation in proved])
     attempt = Trial(model, seen, budget.part(1, 1.0))(*chosen)
     match = _match(model, seen, right, replace(attempt, found=()), ())
     return [replace(match, proved=best.stage.words)]
@@ -183,7 +183,7 @@ def _upheld(one: StageResult, others: Iterable[StageResult]) -> tuple[Mutation, 
     return one.proved
 
 
-def _of_keys(model: Model, keys: Collection[Key]) -> tuple[Mutation, ...]:
+def of_keys(model: Model, keys: Collection[Key]) -> tuple[Mutation, ...]:
     """The mutations of a model that have these keys."""
     return tuple(mutation for mutation in mutations(model) if mutation.key in keys)
 
@@ -199,7 +199,7 @@ def explained_by(
         gradient: under test, at that point.
         error: as in `explain`.
     """
-    seen, chosen = seen_of(model, gradient, error), _of_keys(model, match.mutations)
+    seen, chosen = seen_of(model, gradient, error), of_keys(model, match.mutations)
     for one in (seen, limited(seen)):
         if one is not None and len(chosen) == len(match.mutations):
             attempt = Trial(model, one, Budget(1))(*chosen)

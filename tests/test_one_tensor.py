@@ -7,6 +7,7 @@ import throughtime as tt
 from corpus import notebooks
 from corpus.notebooks import Habits
 from small_networks import Small
+from throughtime.diagnosis.clipping_and_decay import decayed_below, from_elsewhere
 from throughtime.diagnosis.experiments import Study
 from throughtime.diagnosis.one_tensor import _counted_once, of_one_tensor
 from throughtime.gradcheck import Budget
@@ -133,3 +134,21 @@ def test_what_one_gates_weights_are_multiplied_by_may_belong_elsewhere(mistake, 
     (cause,) = tt.check(bare, progress=False).causes
     assert cause.fault == PLACE
     assert fault in cause.alternatives
+
+
+def test_an_l2_term_is_looked_for_in_tensors_that_disagree_alone(monkeypatch):
+    """Each entry that is looked at takes losses, of which the place needs some too."""
+    own = {"stored": "gate by gate", "T": 4, "I": 3, "H": 3, "O": 2, "decay": 0.05}
+    target = notebooks.target(Habits("GRU", "before, z", "linear", **own), ("states_for_inputs n",))
+    values = {name: np.array(array) for name, array in target.parameters.items()}
+    study = Study(target, values, Budget(20_000))
+    observed, looked = study.look(), []
+    (wrong,) = observed.wrong()
+
+    def look(self, values=None, parameters=None, places=None):
+        looked.append(set(places or ()))
+
+    monkeypatch.setattr(Study, "look", look)
+    assert list(decayed_below(observed, study)) == []
+    assert not from_elsewhere(observed, study)
+    assert looked == [{wrong, *study.roles.output}, {wrong}]

@@ -99,7 +99,8 @@ def decayed_below(observed: Observed, study: Study) -> Iterator[CandidateCause]:
     known = alone is not None and any(alone[name].any() for name in below)
     if not known and not _own_decay(study, tuple(below)):
         return
-    above = study.roles.output
+    above, wrong = study.roles.output, observed.wrong()
+    below = tuple(name for name in below if name in wrong)  # what agrees has the term that it needs
     places = {name: observed.sampled[name].places for name in (*below, *above)}
     there = study.look(None, cut, places)
     if there is None:
@@ -165,6 +166,8 @@ def from_elsewhere(observed: Observed, study: Study) -> str:
     alone = study.gradient(cut)
     if alone is None or not any(alone[name].any() for name in below):
         return ""
+    wrong = observed.wrong()
+    below = tuple(name for name in below if name in wrong)  # what agrees has no such part
     there = study.look(None, cut, {name: observed.sampled[name].places for name in below})
     names = there.wrong() if there is not None else ()
     if there is None or any(

@@ -379,7 +379,7 @@ def found_of(
     notes: list[str] = []
     if left:
         notes.append(NOT_CHECKED.format(", ".join(left)))
-    if idle := [key for key in best.parameters if key not in best.moves]:
+    if idle := [*(key for key in best.parameters if key not in best.moves), *best.unmoved]:
         notes.append(IDLE.format(", ".join(idle)))
     if kept := [key for key in keep if best.gradients[key].startswith("np.sum(")]:
         notes.append(f"Kept apart, and summed here: the gradients of {', '.join(kept)}.")

@@ -69,6 +69,7 @@ class Judged:
         factor: what several tensors of the gradient are too large by, where that is the same.
         inert: whether the loss does not react at all to some parameter, as to recurrent weights
             where there is a single step.
+        unmoved: matrices that are moved as parameters are, and that the loss does not react to.
         downhill: whether the user's code adds its gradients to the parameters, so that they are
             those of the loss with the other sign, with which they are read.
     """
@@ -88,6 +89,7 @@ class Judged:
     factor: float | None = None
     downhill: bool = False
     inert: bool = False
+    unmoved: tuple[str, ...] = ()
 
     @property
     def settled(self) -> bool:
@@ -210,9 +212,10 @@ def _judged(bench: Bench, reading: Reading, states: frozenset[str] = frozenset()
     if update and not states and 0 < len(inert) < len(found):
         # What a run sets anew, whatever it was, is a state and no parameter.
         left = [found[name][0] for name in inert]
+        of_weights = tuple(name for name in inert if _is_matrix(found[name][0]))
         rest = _judged(bench, reading, frozenset(place.text for place in left))
-        of_weights = any(map(_is_matrix, left))
-        return rest and replace(rest, inert=rest.inert or of_weights)
+        unmoved = (*of_weights, *rest.unmoved) if rest else ()
+        return rest and replace(rest, inert=rest.inert or bool(of_weights), unmoved=unmoved)
     # A state that a run begins with may have a δ on the way, called as its gradient would be;
     # data are no parameters, though their gradient may be there, and a share is no gradient.
     texts = [] if update else list(bench.files.texts().values())

@@ -1,5 +1,7 @@
 """Statements that are missing altogether: a mend has to find what would stand there."""
 
+from dataclasses import replace
+
 import pytest
 
 from throughtime.source import Recipe
@@ -176,11 +178,10 @@ class Layer:
 '''
 
 
-def test_what_each_step_overwrites_is_kept_for_each(tmp_path):
-    path = tmp_path / "layers.py"
-    path.write_text(LAYERS)
-    recipe = Recipe(
-        path,
+@pytest.fixture
+def layers(tmp_path):
+    return Recipe(
+        tmp_path / "layers.py",
         setup="net = Layer(2, 3); x = np.random.randn(4, 2); y = np.random.randn(3)",
         loss="loss = 0.5 * np.sum((net.run(x) - y) ** 2)",
         gradient="net.back(net.run(x) - y, len(x))",
@@ -188,11 +189,27 @@ def test_what_each_step_overwrites_is_kept_for_each(tmp_path):
         gradients={"W": "net.unit.dW", "U": "net.unit.dU"},
         steps={"x": 0},
     )
-    found = mend(recipe, progress=False)
+
+
+def test_what_each_step_overwrites_is_kept_for_each(layers):
+    layers.path.write_text(LAYERS)
+    found = mend(layers, progress=False)
     assert found.is_mended, str(found)
-    after = found.after[path.resolve()]
+    after = found.after[layers.path.resolve()]
     assert "self.x, self.before, self.after = self.steps.pop()" in after
     assert after.index('"""Of one step."""') < after.index("pop()") < after.index("dz = ")
+
+
+def test_it_is_kept_beside_other_faults_and_where_the_loss_runs_both_passes(layers):
+    """Nothing agrees as yet once it is kept, and all is nearer to right."""
+    text = LAYERS.replace("(1 - self.after**2)", "(1 - np.tanh(self.after) ** 2)")
+    layers.path.write_text(text)
+    both = replace(layers, loss=f"{layers.gradient}; {layers.loss}", steps={})
+    found = mend(both, progress=False)
+    assert found.is_mended, str(found)
+    after = found.after[layers.path.resolve()]
+    assert "self.x, self.before, self.after = self.steps.pop()" in after
+    assert "(1 - self.after ** 2)" in after
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ FACTOR_SPREAD = 1e-5  # by so much the factors of one line may differ from step 
 MOST_FAULTS = 12  # in one backward pass
 MOST_EVALUATIONS = 30_000  # of the loss and of the gradient, for one program
 MOST_TRIALS = 4000  # runs of the gradient with true values put in, each as dear as the gradient
-TRIALS_OF_A_MEND = 1500  # the same in a mend, which looks at lines many times
+TRIALS_OF_A_MEND = 1500  # the same in a mend, which looks at lines many times, after each fault
 # A gradient whose error falls by this factor, and to this part of its size, is mended but for
 # another, smaller fault.
 NEARER = 20.0

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from throughtime.source.edits.edit import FileText, Unit
+from throughtime.source.edits.edit import FileText, Unit, names_in
 from throughtime.source.recipe import Program
 from throughtime.source.text import read_source
 from throughtime.source.tolerances import (
@@ -32,14 +32,15 @@ class Value:
     """What an expression is where a line begins.
 
     Attributes:
-        kind: "numbers", an array or a float; "whole", an int; "other", what is neither.
+        kind: "numbers", an array or a float; "whole", an int; "size", one of the object whose
+            method it is, which this does not mention; "other", what is none of these.
         shape: of numbers.
         mark: equal where the values are, but for an unlikely accident.
-        whole: of an int, its value.
+        whole: of an int, or a size, its value.
         empty: whether all numbers of an array are 0.
     """
 
-    kind: Literal["numbers", "whole", "other"]
+    kind: Literal["numbers", "whole", "size", "other"]
     shape: tuple[int, ...] = ()
     mark: int = 0
     whole: int = 0
@@ -108,6 +109,7 @@ class _Watch:
         self.values: dict[Path, dict[int, dict[str, Value]]] = {}
         self._atoms: dict[str, dict[int, list[tuple[str, types.CodeType]]]] = {}
         self._paths: dict[str, Path | None] = {}
+        self._stored: dict[str, set[str]] = {}
         self._visits: dict[tuple[str, int], int] = defaultdict(int)
         self._lines: dict[Path, set[int]] = {}
 
@@ -138,6 +140,7 @@ class _Watch:
             return None
         file = FileText.of(path, text)
         self.files[path], self.values[path] = file, {}
+        self._stored[name] = names_in(file.tree, ast.Store)
         self._atoms[name] = {}
         for unit in file.units():
             atoms = _atoms(file, unit)
@@ -154,7 +157,7 @@ class _Watch:
         self._lines.setdefault(path, set()).add(line)
         self._visits[name, line] += 1
         if self._visits[name, line] <= VISITS and line in self._atoms[name]:
-            self.values[path][line] = _looked_up(self._atoms[name][line], frame)
+            self.values[path][line] = _looked_up(self._atoms[name][line], frame, self._stored[name])
         return self._ran
 
 
@@ -169,7 +172,9 @@ def _atoms(file: FileText, unit: Unit) -> list[tuple[str, types.CodeType]]:
     return list(found.items())
 
 
-def _looked_up(atoms: list[tuple[str, types.CodeType]], frame: types.FrameType) -> dict[str, Value]:
+def _looked_up(
+    atoms: list[tuple[str, types.CodeType]], frame: types.FrameType, stored: set[str]
+) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for text, code in atoms:
         try:
@@ -190,22 +195,36 @@ def _looked_up(atoms: list[tuple[str, types.CodeType]], frame: types.FrameType) 
                 found[f"{text}.size"] = Value("whole", whole=thing.size, mark=thing.size)
         elif isinstance(thing, list | tuple | dict):
             found[f"len({text})"] = Value("whole", whole=len(thing), mark=len(thing))
-    for text, thing in _unmentioned(frame):
+    for text, thing in _unmentioned(frame, stored):
         if text not in found and (value := _value(thing)).kind == "numbers":
             found[text] = value
+        elif isinstance(thing, list | tuple):
+            size = Value("size", mark=len(thing), whole=len(thing))
+            found.setdefault(f"len({text})", size)
+    for name, thing in list(_own(frame).items()):
+        if isinstance(thing, int | np.integer) and not isinstance(thing, bool):
+            found.setdefault(f"self.{name}", Value("size", mark=int(thing), whole=int(thing)))
     return found
 
 
-def _unmentioned(frame: types.FrameType) -> Iterator[tuple[str, object]]:
-    """What a function might have used: a mistake may leave the right name out altogether."""
+def _unmentioned(frame: types.FrameType, stored: set[str]) -> Iterator[tuple[str, object]]:
+    """What a function might have used: a mistake may leave the right name out altogether.
+
+    Of what is global only what the file itself sets: the lines that run it have names of their own.
+    """
     yield from list(frame.f_locals.items())
     for name, thing in list(frame.f_globals.items()):
-        if isinstance(thing, np.ndarray):
+        if isinstance(thing, np.ndarray) and name in stored:
             yield name, thing
-    own = getattr(frame.f_locals.get("self"), "__dict__", {})
-    for name, thing in list(own.items()):
+    for name, thing in list(_own(frame).items()):
         if isinstance(thing, np.ndarray):
             yield f"self.{name}", thing
+
+
+def _own(frame: types.FrameType) -> Mapping[str, object]:
+    """The attributes of the object whose method runs."""
+    own: Mapping[str, object] = getattr(frame.f_locals.get("self"), "__dict__", {})
+    return own
 
 
 def _value(thing: object) -> Value:

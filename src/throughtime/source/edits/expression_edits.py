@@ -344,6 +344,9 @@ def _operation(node: ast.BinOp, scope: Scope) -> Iterator[NodeChange]:
     if sign in ("-", "@", "/"):
         other = f"{right} {sign} {scope.text(node.left)}"
         yield NodeChange(node, other, "the other way round", 1.2)
+    if sign == "-":
+        for delta in _both_terms(node, scope):
+            yield NodeChange(node, delta, "both terms of the cross-entropy", 1.4)
     if sign == "@":
         turned = f"{_turned(node.right, scope)} @ {_turned(node.left, scope)}"
         yield NodeChange(node, turned, "transposed", 1.2)
@@ -351,6 +354,21 @@ def _operation(node: ast.BinOp, scope: Scope) -> Iterator[NodeChange]:
     if sign == "*":
         yield NodeChange(node, f"{left} @ {right}", "a product of matrices", 1.8)
     yield from _slopes(node, scope)
+
+
+def _both_terms(node: ast.BinOp, scope: Scope) -> Iterator[str]:
+    """For `p - y`: δ of −y log p − (1 − y) log(1 − p) where p is a softmax of its units.
+
+    `p - y` is δ of the first term alone; that of a sigmoid it is of both.
+    """
+    shape = scope.shape(node.left)
+    if not shape or scope.shape(node.right) != shape:
+        return
+    p, delta = scope.text(node.left), scope.file.of_node(node)
+    for axis in (-1, 0) if len(shape) > 1 and shape[-1] > 1 and shape[0] > 1 else (None,):
+        along = "" if axis is None else f", axis={axis}, keepdims=True"
+        each = f"({delta}) / (1 - {p})"
+        yield f"({each} - {p} * np.sum({each}{along}))"
 
 
 def _turned(node: ast.expr, scope: Scope) -> str:

@@ -7,6 +7,7 @@ go back with the last one's values. Kept on a stack, each step finds its own.
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -33,8 +34,9 @@ def kept_edits(
             classes[unit.names[:-1]].append(unit)
     found = []
     for methods in classes.values():
-        ahead = [m for m in methods if _lines(m) & loss]
-        back = [m for m in methods if _lines(m) & ran and not _lines(m) & loss]
+        apart = not all(_lines(m) & loss for m in methods if _lines(m) & ran)
+        ahead = [m for m in methods if _lines(m) & loss and (apart or not _goes_back(m))]
+        back = [m for m in methods if _lines(m) & ran and m not in ahead]
         for forward in ahead:
             found += [e for b in back if (e := _edit(file, forward, b)) is not None]
     if len(found) > 1 and not any(a.overlaps(b) for a in found for b in found if a is not b):
@@ -42,6 +44,11 @@ def kept_edits(
         lines = tuple(sorted(edit.line for edit in found))
         found.append(Edit(file.path, splices, KEPT_EACH_STEP, lines[0], COST_OF_ALL, "", lines))
     return found
+
+
+def _goes_back(unit: Unit) -> bool:
+    """By its name, where one program runs both passes, and the loss both too."""
+    return re.search("back|grad|bptt|bprop", unit.names[-1], re.IGNORECASE) is not None
 
 
 def _lines(unit: Unit) -> set[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -208,7 +209,7 @@ def _sizes(
     by_number: dict[tuple[int, int | None], list[str]] = {}
     for text in sorted(values, key=len):
         value, other = values[text], elsewhere.get(text)
-        counted = value.kind == "whole" and not text.endswith(".ndim")
+        counted = value.kind in ("whole", "size") and not text.endswith(".ndim")
         if counted and text != loop and "[" not in text.split(".shape")[0]:
             key = (value.whole, None if other is None else other.whole)
             by_number.setdefault(key, []).append(text)
@@ -251,7 +252,51 @@ def _of_expressions(statement: Statement, scope: Scope) -> Iterator[Edit]:
             own = splices_of(file.start(change.node), file.of_node(change.node), change.new)
             yield Edit(file.path, own, change.kind, node.lineno, change.cost, change.key,
                        (node.lineno,))  # fmt: skip
+    yield from _of_index(node, scope)
     yield from _everywhere(statement, scope)
+
+
+def _of_index(node: ast.stmt, scope: Scope) -> Iterator[Edit]:
+    """Another index of what is assigned: `v[targets[t]] = 1` where the input of the step is meant.
+
+    That is an entry of another list, or the item before, as where each target is the next input.
+    """
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    if isinstance(node, ast.For) or len(targets) != 1 or targets[0] is None:
+        return
+    file = scope.file
+    for outer in ast.walk(targets[0]):
+        if not isinstance(outer, ast.Subscript):
+            continue
+        parts = outer.slice.elts if isinstance(outer.slice, ast.Tuple) else [outer.slice]
+        for part in parts:
+            if not isinstance(part, ast.Subscript) or not isinstance(part.value, ast.Name):
+                continue
+            text, own = part.value.id, scope.values.get(file.of_node(part))
+            if own is None or own.kind != "whole":
+                continue
+            index = file.of_node(part.slice)
+            new = [f"{other}[{index}]" for other in _lists(text, scope)]
+            if index == scope.loop[0]:
+                new.append(f"{text}[{index} - 1] if {index} > 0 else 0")
+            for number, other in enumerate(new):
+                at = Splice(file.start(part), file.end(part), other)
+                yield Edit(file.path, (at,), "another index", node.lineno, 1.0 + 0.02 * number, "",
+                           (node.lineno,))  # fmt: skip
+
+
+def _lists(name: str, scope: Scope) -> Iterator[str]:
+    """Other lists, or arrays of one axis, that are as long as one at least."""
+    own = scope.values.get(f"len({name})") or scope.values.get(f"{name}.shape[0]")
+    for text, value in scope.values.items() if own is not None else ():
+        found = re.fullmatch(r"len\((\w+)\)|(\w+)", text)
+        other, length = "", value.whole
+        if found and found[1]:
+            other = found[1]
+        elif found and value.kind == "numbers" and len(value.shape) == 1:
+            other, length = text, value.shape[0]
+        if own is not None and other not in ("", name) and length >= own.whole:
+            yield other
 
 
 def _everywhere(statement: Statement, scope: Scope) -> Iterator[Edit]:
@@ -308,10 +353,12 @@ def _of_statement(
         else:
             yield edit([Splice(sign, sign + 1, "")], "only assigned", 1.2)
     target = getattr(node, "target", None) or (getattr(node, "targets", None) or [None])[0]
-    entry = isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name)
-    if entry and file.alone(node):
+    whole = target
+    while isinstance(whole, ast.Subscript):  # also of `dy[0][target] -= 1`
+        whole = whole.value
+    if isinstance(target, ast.Subscript) and isinstance(whole, ast.Name) and file.alone(node):
         # what is made entry by entry has no one expression that a factor could stand in
-        name = target.value.id
+        name = whole.id
         for slope in softmax_slopes(name, scope.values.get(name), scope.values):
             yield edit([file.below(node, f"{name} = {slope}")], "the slope of softmax", 1.4)
         for size, number in scope.sizes.items():
@@ -336,13 +383,17 @@ def _of_statement(
 
 
 def _other_sums(node: ast.AugAssign, scope: Scope) -> Iterator[tuple[str, float]]:
-    """Gradients of its shape that nothing is added to, for what a statement adds to."""
+    """Gradients that nothing is added to, for what a statement adds to.
+
+    They have its shape, or that of what is added, which NumPy adds to every column of a matrix.
+    """
     text = scope.file.of_node(node.target)
     own = scope.values.get(text)
     if own is None or own.kind != "numbers" or not own.shape:
         return
+    shapes = {own.shape, scope.shape(node.value) or own.shape}
     for other, value in scope.values.items():
-        same = value.kind == "numbers" and value.shape == own.shape and other != text
+        same = value.kind == "numbers" and value.shape in shapes and other != text
         if same and value.empty and GRADIENT.search(leaf(other)):
             alike = SequenceMatcher(None, leaf(text), leaf(other)).ratio()
             yield other, 0.8 + 0.4 * (1 - alike)

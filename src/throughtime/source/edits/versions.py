@@ -121,10 +121,13 @@ def functions_of(program: Program, replaced: Replaced) -> list[types.FunctionTyp
 
 def _function_of(space: Any, names: Sequence[str]) -> types.FunctionType | None:
     found: Any = None
+    owner = ""
     for name in names:
-        if space is None or name not in space:
+        private = name.startswith("__") and not name.endswith("__") and owner.strip("_")
+        key = f"_{owner.lstrip('_')}{name}" if private else name  # as Python calls it in a class
+        if space is None or key not in space:
             return None
-        found = space[name]
+        found, owner = space[key], name
         space = vars(found) if isinstance(found, type) else None
     if isinstance(found, staticmethod | classmethod):
         found = found.__func__

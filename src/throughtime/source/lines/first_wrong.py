@@ -26,6 +26,7 @@ from throughtime.source.tolerances import (
     DEEPEST_SERIES,
     MOST_EVALUATIONS,
     MOST_FAULTS,
+    MOST_TRIALS,
     NEARER,
     NEARLY_RIGHT,
 )
@@ -59,8 +60,11 @@ class WrongValueSearch(Hypotheses):
         """The faults, in the order in which they run; those found before are mended for the next.
 
         Gross ones come first: beside them a small penalty, which is a fault too, hides nothing.
+        Each fault found is worth as many trials again as there were for the first: half of several
+        faults says of none how it is mended.
         """
         found: list[WrongValues] = []
+        first = self.most_trials
         self.replaced |= self.kept
         for close in CLOSE_ENOUGH:
             self.meanings = Meanings(self.truths, close)
@@ -70,6 +74,7 @@ class WrongValueSearch(Hypotheses):
                 if fault is None:
                     break
                 found.append(fault)
+                self.most_trials = max(self.most_trials, min(self.trials + first, MOST_TRIALS))
                 self.replaced |= self.values_of(fault.hypothesis, outcome)
                 outcome = fault.after
             self.end = outcome

@@ -28,7 +28,7 @@ from throughtime.source.mending.agreement import (
     score,
     worse_somewhere,
 )
-from throughtime.source.mending.by_lines import ByLines
+from throughtime.source.mending.best_edits import BestEdits
 from throughtime.source.mending.edit_candidates import (
     BY_LINES,
     Candidates,
@@ -40,7 +40,6 @@ from throughtime.source.mending.edit_pairs import angle, changes, mark, pairs_of
 from throughtime.source.mending.mend_steps import (
     MendingStep,
     hunk_of,
-    mends_more,
     reverted,
     spoils,
     texts_mark,
@@ -51,11 +50,8 @@ from throughtime.source.recipe import Recipe
 from throughtime.source.text import read_source
 from throughtime.source.tolerances import (
     EDITS_AT_ONCE,
-    FACTORS_OF_ALL,
     FEWER_FIRST,
     LIKELY,
-    MOST_ALTERNATIVES,
-    MOST_HOPEFUL,
     MOST_MENDS,
     MOST_RATIOS,
     MOST_RETURNS,
@@ -65,13 +61,11 @@ from throughtime.source.tolerances import (
     NEAR_AT_LAST,
     PAIRS_AT_ONCE,
     SAME_FACTOR,
-    SAME_TRIED,
     TENSORS_OF_PAIRS,
     TRIES_OF_A_STEP,
 )
 
 # Kinds of edits that are few: what stays 0 as it stands is set, and each step keeps its values.
-A_FACTOR = "a factor"
 FEW_OF_A_KIND = (CARRIED_ON, MISSING_SUM, KEPT_EACH_STEP, BEGUN_AT_ZERO, ANOTHER_SUM)
 
 
@@ -128,7 +122,7 @@ def _in_lines(found: Mended, region: RegionText, text: str) -> Mended:
     return replace(found, before=before, after=after, hunks=hunks, idle_clips=clips)
 
 
-class _Search(ByLines):
+class _Search(BestEdits):
     def __init__(
         self,
         recipe: Recipe,
@@ -222,7 +216,8 @@ class _Search(ByLines):
         if self._near < NEAR and (stage != self._stages[-1] or self._looked_closely_at_lines):
             return False
         self._looked_closely_at_lines = self._near < NEAR
-        return all(edit.key == BY_LINES for edit in step.version.edits)
+        first = (BY_LINES, KEPT_EACH_STEP)
+        return all(edit.key in first or edit.kind in first for edit in step.version.edits)
 
     def _go_on(self, steps: list[MendingStep]) -> None:
         """Adds steps until all agrees, or nothing is found."""
@@ -272,6 +267,10 @@ class _Search(ByLines):
             shared = len(ratios) == 1 and len(wrong) > 1
             if shared and (found := self._factor_of_all(stage, step, known)) is not None:
                 return found
+            if (found := self._to_another_sum(stage, step, known)) is not None:
+                return found
+            if (found := self._kept_each_step(stage, step, known)) is not None:
+                return found
             if self._asks_lines(stage, step):
                 if (found := self._by_lines(stage, step, known)) is not None:
                     return found
@@ -286,20 +285,6 @@ class _Search(ByLines):
             if self._tries >= self._most:
                 return None
         return None
-
-    def _factor_of_all(
-        self, stage: Setting, step: MendingStep, known: Candidates
-    ) -> MendingStep | None:
-        """One factor that makes all right which share it: at δ of the output, as a rule.
-
-        Lines would put it at every gradient.
-        """
-        now = step.standing[stage]
-        edits = sorted((e for e in known.edits if e.kind == A_FACTOR), key=lambda e: e.cost)
-        tried = self._try_each(stage, known, edits[:FACTORS_OF_ALL])
-        whole = [(e,) for e in tried if score(self._compared(tried[e], stage)) == len(now)]
-        found = self._best(step, known, whole, tried) if whole else None
-        return found if found is not None and found.sure else None
 
     def _at(
         self, stage: Setting, step: MendingStep, known: Candidates, wrong: set[str]
@@ -369,87 +354,6 @@ class _Search(ByLines):
         return edit.kind in FEW_OF_A_KIND or any(
             (edit.path, line) in self._begin_at for line in edit.lines
         )
-
-    def _try_each(
-        self, stage: Setting, known: Candidates, edits: Sequence[Edit]
-    ) -> dict[Edit, Tried]:
-        versions = [known.with_edits([edit]) for edit in edits]
-        tries = [v.tried_at(stage) for v in versions if v is not None]
-        return {edits[number]: tried for number, tried in sorted(self._ask(tries), key=by_number)}
-
-    def _best(
-        self,
-        step: MendingStep,
-        known: Candidates,
-        hopeful: Sequence[tuple[Edit, ...]],
-        tried: Mapping[Edit, Tried],
-    ) -> MendingStep | None:
-        """Of edits that help at one setting the one that helps most at all, with others beside it.
-
-        Edits that give the very same gradient are looked at once, and said as alternatives.
-        """
-        same: dict[bytes, list[tuple[Edit, ...]]] = {}
-        for edits in hopeful:
-            if self._is_banned(step.version, edits):
-                continue
-            same.setdefault(
-                mark(tried[edits[0]]) if len(edits) == 1 else repr(edits).encode(), []
-            ).append(edits)
-        steps = []
-        for alternatives in list(same.values())[:MOST_HOPEFUL]:
-            ordered = self._by_last(known, alternatives)
-            for edits, mark_at_last in ordered[:SAME_TRIED]:
-                version = known.with_edits(edits)
-                if version is None:
-                    continue
-                standing = self._stand(version)
-                if self._is_believed(step.standing, standing):
-                    others = tuple(e for e, m in ordered if m == mark_at_last and e is not edits)
-                    sure = self._shows(step.standing, standing)
-                    steps.append(MendingStep(version, edits, standing, others, sure))
-                    break
-        if not steps:
-            return None
-        steps.sort(key=lambda s: (round(s.total, 6), -round(s.far, 1), -s.cost), reverse=True)
-        return self._beside(step, known, steps)
-
-    def _by_last(
-        self, known: Candidates, alternatives: Sequence[tuple[Edit, ...]]
-    ) -> list[tuple[tuple[Edit, ...], bytes]]:
-        """Edits with one gradient at one setting, the best at the whole length first.
-
-        Each comes with the mark of its gradient there.
-        """
-        if len(alternatives) == 1:
-            return [(alternatives[0], b"")]
-        last = self._stages[-1]
-        some = alternatives[:MOST_ALTERNATIVES]
-        versions = [known.with_edits(edits) for edits in some]
-        found = []
-        for number, tried in self._ask([v.tried_at(last) for v in versions if v is not None]):
-            edits, then = some[number], self._compared(tried, last)
-            cost = sum(edit.cost for edit in edits)
-            found.append((-score(then), cost, number, edits, mark(tried)))
-        return [(edits, mark) for _, _, _, edits, mark in sorted(found)]
-
-    def _beside(
-        self, step: MendingStep, known: Candidates, steps: Sequence[MendingStep]
-    ) -> MendingStep:
-        """The best step, with further ones that mend what it leaves."""
-        best = steps[0]
-        for other in steps[1:]:
-            if any(a.overlaps(b) for a in best.edits for b in other.edits):
-                continue
-            if not mends_more(best.standing, other.standing):
-                continue
-            version = known.with_edits([*best.edits, *other.edits])
-            if version is None:
-                continue
-            standing = self._stand(version)
-            if self._is_believed(best.standing, standing):
-                edits, sure = (*best.edits, *other.edits), best.sure or other.sure
-                best = MendingStep(version, edits, standing, best.others, sure)
-        return best
 
     def _pair(
         self,

@@ -2,6 +2,7 @@
 
 import pytest
 
+from found_files import verdict
 from throughtime.source import find
 
 NETWORK = """
@@ -74,3 +75,43 @@ def test_a_state_that_it_is_given_stays_as_it_was_drawn(tmp_path):
     found = found_in(tmp_path, text.replace("[t + 1] ** 2)", "[t + 1])"))
     assert "0.3 * draw" in found.recipe.setup
     assert "The initial state is 0" not in " ".join(found.notes)
+
+
+TWO_ALIKE = """
+import numpy as np
+
+
+class Gated:
+    def __init__(self, units):
+        draw = np.random.RandomState(3).randn
+        self.W_f, self.W_i = draw(units, units) * 0.5, draw(units, units) * 0.5
+
+    def forward(self, xs):
+        self.hs, self.gs, self.xs = [np.zeros(len(self.W_f))], [], xs
+        for x in xs:
+            self.gs.append(np.tanh(self.W_i @ x))
+            self.hs.append(np.tanh(self.W_f @ self.hs[-1] + self.gs[-1]))
+        return self.hs[-1]
+
+    def BPTT(self, h, y):
+        dW_f, dW_i, dh = np.zeros_like(self.W_f), np.zeros_like(self.W_i), h - y
+        for t in reversed(range(len(self.xs))):
+            dz = dh * (1 - self.hs[t + 1] ** 2)
+            dW_f += np.outer(dz, self.hs[t])
+            dW_i += np.outer(dz * (1 - self.gs[t] ** 2), self.xs[t])
+            dh = self.W_f.T @ dz
+        grads = [dW_i, dW_f]
+        return self.hs[-1], grads
+"""
+
+
+def test_gradients_in_a_list_are_paired_by_the_names_that_it_is_made_of(tmp_path):
+    """By their order they would be exchanged, and a right network be called wrong."""
+    path = tmp_path / "gated.py"
+    path.write_text(TWO_ALIKE)
+    lines = (
+        "net = Gated(4); x = np.random.randn(3, 4); y = np.random.randn(4); "
+        "h = net.forward(x); loss = 0.5 * np.sum((h - y) ** 2); h, grads = net.BPTT(h, y)"
+    )
+    found = find(path, setup=lines)
+    assert verdict(found) == "agree"

@@ -258,6 +258,30 @@ def returned(function: Function) -> list[str]:
     return [_name(last)] if last is not None else []
 
 
+def returned_lists(function: Function) -> list[list[str]]:
+    """For each part of what a function returns the names in the list that it is; else none.
+
+    Example:
+        >>> text = "def f(): grads = [dW, dU]; return h, grads"
+        >>> returned_lists(ast.parse(text).body[0])
+        [[], ['dW', 'dU']]
+    """
+    made: dict[str, list[str]] = {}
+    parts: list[ast.expr] = []
+    for part in _own(function):
+        if isinstance(part, ast.Return) and part.value is not None:
+            parts = part.value.elts if isinstance(part.value, ast.Tuple) else [part.value]
+        elif isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name):
+            several = part.value.elts if isinstance(part.value, ast.List | ast.Tuple) else []
+            made[part.targets[0].id] = [_name(element) for element in several]
+    return [
+        [_name(element) for element in part.elts]
+        if isinstance(part, ast.List)
+        else made.get(_name(part), [])
+        for part in parts
+    ]
+
+
 def returned_name(function: Function) -> str:
     """The name that a function returns alone, "" where it returns something else."""
     found = ""

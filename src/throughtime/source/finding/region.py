@@ -14,7 +14,7 @@ import numpy as np
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
 from throughtime.source.finding.alike import Alike
-from throughtime.source.finding.candidates import arguments, returned
+from throughtime.source.finding.candidates import arguments, returned, returned_lists
 from throughtime.source.finding.constructors import constructors
 from throughtime.source.finding.essentials import essentials
 from throughtime.source.finding.forms import Sizes, forms, sizes_of, targets
@@ -393,6 +393,11 @@ class RegionSearch:
                     names = ["" if OF_STATE.match(n) else n for n in returned(function)]
                     if BACKWARD.match(function.name) and len(names) > 1:
                         yield target.id, tuple(names)
+                elif function is not None and isinstance(target, ast.Tuple):
+                    several = returned_lists(function) if BACKWARD.match(function.name) else []
+                    for part_of, names in zip(target.elts, several, strict=False):
+                        if isinstance(part_of, ast.Name) and len(names) > 1:
+                            yield part_of.id, tuple(names)
 
     def _rate(self, needed: set[str]) -> float | None:
         """The learning rate that the statements use."""

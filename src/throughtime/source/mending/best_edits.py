@@ -147,7 +147,7 @@ class BestEdits(ByLines):
         for other in steps[1:]:
             if any(a.overlaps(b) for a in best.edits for b in other.edits):
                 continue
-            if not mends_more(best.standing, other.standing):
+            if not mends_more(best.standing, other.standing) or (best.sure and not other.sure):
                 continue
             version = known.with_edits([*best.edits, *other.edits])
             if version is None:

@@ -441,11 +441,13 @@ class _Search(BestEdits):
     def _without_needless(self, steps: list[MendingStep]) -> list[MendingStep]:
         """With one step more where a change is needless once the others are made."""
         last, texts = steps[-1], dict(steps[-1].version.texts)
-        for path, text in {**self._as_found, **steps[0].version.texts}.items():
+        found = {**self._as_found, **steps[0].version.texts}
+        for path, text in found.items():
             waiting = path in texts
             while waiting:
                 waiting = False
-                for less in reverted(text, texts[path]):
+                others = any(p != path and texts.get(p, t) != t for p, t in found.items())
+                for less in reverted(text, texts[path], others):
                     version = self._version_of({**texts, path: less}, last.version.edits)
                     if (standing := self._no_worse(version, last.standing)) is not None:
                         texts[path], last, waiting = less, MendingStep(version, (), standing), True

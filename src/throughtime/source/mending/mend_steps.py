@@ -62,8 +62,11 @@ def hunk_of(before: MendingStep, after: MendingStep, as_found: Mapping[Path, str
     return Hunk(kinds, lines, changed, before.standing, after.standing, others, unclipped)
 
 
-def reverted(before: str, after: str) -> Iterator[str]:
-    """The text with one change after another taken back, the last first; none alone in it."""
+def reverted(before: str, after: str, others: bool = False) -> Iterator[str]:
+    """The text with one change after another taken back, the last first.
+
+    One that is alone in it only where there are others in other files.
+    """
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     blocks = []
     for tag, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
@@ -71,7 +74,7 @@ def reverted(before: str, after: str) -> Iterator[str]:
             blocks += [(a + n, a + n + 1, c + n, c + n + 1) for n in range(b - a)]
         elif tag != "equal":
             blocks.append((a, b, c, d))
-    if len(blocks) > 1:
+    if len(blocks) > 1 or others:
         for a, b, c, d in reversed(blocks):
             yield "".join([*new[:c], *old[a:b], *new[d:]])
 

@@ -172,9 +172,8 @@ def test_each_fault_found_is_worth_as_many_trials_again(speller, monkeypatch):
 
 def test_a_change_that_is_alone_in_its_file_is_taken_back_where_it_is_needless(speller):
     """What clips goes first, here in two files; in one of them it clips nothing."""
-    (speller.path.parent / "bends.py").write_text(
-        "import numpy as np\n\n\ndef bend(z):\n    z = np.clip(z, -700, 700)\n    return np.tanh(z)\n"
-    )
+    helper = "def bend(z):\n    z = np.clip(z, -700, 700)\n    return np.tanh(z)\n"
+    (speller.path.parent / "bends.py").write_text(f"import numpy as np\n\n\n{helper}")
     text = SPELLER.replace("def bend(z):\n    return np.tanh(z)\n", "from bends import bend\n")
     clip = "        self.dW = np.clip(self.dW, -1e-3, 1e-3)\n"
     text = text.replace("\n    def __one_step", f"{clip}\n    def __one_step")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -282,13 +282,14 @@ def pairs(
         found[dotted(parameter)] = (parameter, gradients[number])
         used.add(number)
 
-    keys = [key(g, gradient=True) for g in gradients]
+    inside = _within(gradients)
+    keys = [key(inside(g), gradient=True) for g in gradients]
     gates = [(*k, "g") if g.leaf == "g" else k for k, g in zip(keys, gradients, strict=True)]
     ends, gate_ends = _by_end(keys), _by_end(gates)
     taken: set[str] = set()
     for rule in (_equal, _ends):
         for parameter in parameters:
-            own = key(parameter, gradient=False)
+            own = key(inside(parameter), gradient=False)
             theirs, last = keys, ends
             if parameter.leaf == "g" and len(parameter.path) > 1:  # a gate, and no gradient
                 own, theirs, last = (*own, "g"), gates, gate_ends
@@ -314,6 +315,21 @@ def pairs(
     if in_order and not found:
         found |= by_order(parameters, gradients)
     return found
+
+
+def _within(gradients: Sequence[HeldArray]) -> Callable[[HeldArray], HeldArray]:
+    """Takes the one object that holds all gradients off the names of what it holds.
+
+    Whatever it is called: `m.cell.W` and `m.grad_W` are `cell.W` and `grad_W`.
+    """
+    roots = {g.path[0] for g in gradients if g.path}
+    (root,) = roots if len(roots) == 1 else ("",)
+
+    def inside(place: HeldArray) -> HeldArray:
+        within = len(place.path) > 1 and place.path[0] == root
+        return replace(place, path=place.path[1:]) if within else place
+
+    return inside
 
 
 def _as_one_word(left: Unpaired) -> list[tuple[HeldArray, int]]:
@@ -463,5 +479,7 @@ def dotted(place: HeldArray) -> str:
         words = words[1:]
     said = [w for w in words[:-1] if w.strip("_").lower() not in NEUTRAL]
     said += [w for w in words[-1:] if w == "g" or w.strip("_").lower() not in NEUTRAL]
-    words = said if any(not w.isdigit() for w in said) else words
+    # The object's own name alone, of `m.weights`, names no parameter.
+    named = any(not w.isdigit() for w in said) and (said != words[:1] or len(words) == 1)
+    words = said if named else words
     return ".".join(word.lstrip("_") for word in words)

@@ -176,9 +176,8 @@ def kept_gradients(body: Iterable[ast.stmt]) -> list[str]:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             called = getattr(node.value.func, "attr", getattr(node.value.func, "id", ""))
             if BACKWARD.match(called) and not LOSS_NAME.search(called):
-                target = node.targets[0]
-                parts = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
-                names = [part.id for part in parts if isinstance(part, ast.Name)]
+                # (dx, (dW, dU, db)) too.
+                names = [n.id for n in ast.walk(node.targets[0]) if isinstance(n, ast.Name)]
                 kept = [n for n in names if not LOSS_NAME.search(n)]
                 found |= dict.fromkeys([n for n in kept if n != "_"] or kept)
     return list(found)

@@ -70,3 +70,46 @@ def test_an_update_that_is_made_once_agrees(tmp_path):
 def test_what_is_made_of_the_derivative_of_an_error_is_no_loss():
     body = ast.parse("next_err_drv_in = d @ W\nloss_grad = e\nsquared_loss = 0.5 * e @ e").body
     assert losses_in(body) == {"squared_loss"}
+
+
+# Two classes have a method of one name, and only one of them a default for its rate.
+TWO_CLASSES = """
+import numpy as np
+
+class RNN:
+    def __init__(self, n, m):
+        self.U, self.W = np.random.randn(m, n) * 0.5, np.random.randn(m, m) * 0.5
+
+    def forward(self, x):
+        self.x, self.h = x, [np.zeros(len(self.W))]
+        for row in x:
+            self.h.append(np.tanh(self.U @ row + self.W @ self.h[-1]))
+        return self.h[-1]
+
+    def backward(self, d, learning_rate):
+        dU, dW = np.zeros_like(self.U), np.zeros_like(self.W)
+        for t in reversed(range(len(self.x))):
+            dz = d * (1 - self.h[t + 1] ** 2)
+            dU += np.outer(dz, self.x[t])
+            dW += np.outer(dz, self.h[t])
+            d = self.W.T @ dz
+        self.U -= learning_rate * dU
+        self.W -= learning_rate * dW
+
+class Chain:
+    def backward(self, X, y_true, learning_rate=0.01):
+        for layer in self.layers:
+            y_true = layer.backward(y_true, learning_rate)
+"""
+
+
+def test_a_rate_by_its_place_is_that_of_the_objects_own_class(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(TWO_CLASSES)
+    line = (
+        "m = RNN(3, 4); X = np.random.randn(5, 3); d = np.random.randn(4); h = m.forward(X); "
+        "loss = np.sum(d * h); dx = m.backward(d, 1.0)"
+    )
+    found = find(path, setup=line)
+    assert any("(old − new)/1.0" in note for note in found.notes)
+    assert verdict(found) == "agree"

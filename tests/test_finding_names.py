@@ -171,3 +171,15 @@ class Layer:
     found = find(path, setup=line)
     assert set(found.recipe.parameters) == {"m.kernel", "m.loop"}
     assert verdict(found) == "agree"
+
+
+def test_gradients_may_begin_with_g(tmp_path):
+    path = tmp_path / "net.py"
+    text = ONE_BY_ONE
+    for name in ("W", "U", "V"):
+        text = text.replace(f"d{name}", f"g{name}")
+    assert "return loss, gW, gU, gV, dsbias" in text
+    path.write_text(text)
+    found = find(path)
+    assert set(found.recipe.parameters) == {"W", "U", "V", "sbias"}
+    assert verdict(found) == "agree"

@@ -27,7 +27,7 @@ OF_GRADIENTS = re.compile(
 PREFIX = re.compile(
     r"^(d(l|loss|e|j|c)_?(_?by_?|_?wrt_?)d_?|dl_?d|dloss_?d|de_?d|dj_?d|dc_?d(?=[A-Z])"
     r"|grads?_((acc|accum|accumulated|sum|total)_)?(of_|wrt_)?|gradients?_(of_)?|grad|deltas?_?"
-    r"|nabla_?|partial_?|d_|del_|g_|diff_|acc_?d?|sum_d?|total_d|d(?=[^_]))",
+    r"|nabla_?|partial_?|d_|del_|g_|diff_|acc_?d?|sum_d?|total_d|(?-i:g(?=[WUVB]))|d(?=[^_]))",
     re.I,
 )
 WORDS_IN_D = re.compile(  # that begin with a d which is no derivative's

@@ -14,7 +14,7 @@ import numpy as np
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
 from throughtime.source.finding.alike import Alike
-from throughtime.source.finding.candidates import arguments, returned, returned_lists
+from throughtime.source.finding.candidates import arguments, methods, returned, returned_lists
 from throughtime.source.finding.constructors import constructors
 from throughtime.source.finding.essentials import essentials
 from throughtime.source.finding.forms import Sizes, forms, sizes_of, targets
@@ -412,8 +412,7 @@ class RegionSearch:
         for part in (part for node in self.body for part in ast.walk(node)):
             if not isinstance(part, ast.Call):
                 continue
-            called = getattr(part.func, "attr", getattr(part.func, "id", ""))
-            function = self._functions.get(called)
+            function = self._called(part)
             if function is None:
                 continue
             method = isinstance(part.func, ast.Attribute)
@@ -425,6 +424,15 @@ class RegionSearch:
                 if isinstance(value, int | float) and value > 0:
                     return float(value)
         return None
+
+    def _called(self, call: ast.Call) -> ast.FunctionDef | None:
+        """The user's function or method that is called: that of the object's own class."""
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        if isinstance(call.func, ast.Attribute):
+            kind = type(value_of(self.bench, ast.unparse(call.func.value))).__name__
+            if kind in self.slices.classes:
+                return methods(self.slices.classes[kind], self.slices.classes).get(name)
+        return self._functions.get(name)
 
     def _inner_rate(self) -> float | None:
         """The learning rate of an update in a function or method that the statements call."""

@@ -282,7 +282,7 @@ def pairs(
         found[dotted(parameter)] = (parameter, gradients[number])
         used.add(number)
 
-    inside = _within(gradients)
+    inside = _within(gradients, parameters)
     keys = [key(inside(g), gradient=True) for g in gradients]
     gates = [(*k, "g") if g.leaf == "g" else k for k, g in zip(keys, gradients, strict=True)]
     ends, gate_ends = _by_end(keys), _by_end(gates)
@@ -317,13 +317,17 @@ def pairs(
     return found
 
 
-def _within(gradients: Sequence[HeldArray]) -> Callable[[HeldArray], HeldArray]:
-    """Takes the one object that holds all gradients off the names of what it holds.
+def _within(
+    gradients: Sequence[HeldArray], parameters: Sequence[HeldArray]
+) -> Callable[[HeldArray], HeldArray]:
+    """Takes the one object that holds gradients and parameters off the names of what it holds.
 
     Whatever it is called: `m.cell.W` and `m.grad_W` are `cell.W` and `grad_W`.
     """
     roots = {g.path[0] for g in gradients if g.path}
-    (root,) = roots if len(roots) == 1 else ("",)
+    own = {p.path[0] for p in parameters if len(p.path) > 1}
+    roots = roots if len(roots) == 1 and roots <= own else set()
+    root = next(iter(roots), "")
 
     def inside(place: HeldArray) -> HeldArray:
         within = len(place.path) > 1 and place.path[0] == root
@@ -475,11 +479,11 @@ def _ends(parameter: tuple[str, ...], gradient: tuple[str, ...]) -> bool:
 def dotted(place: HeldArray) -> str:
     """A parameter's name in the report."""
     words = [part for part in place.path if part]
-    if len(words) > 1 and words[0] in ("net", "self"):
-        words = words[1:]
+    ours = len(words) > 1 and words[0] in ("net", "self")
+    words = words[1:] if ours else words
     said = [w for w in words[:-1] if w.strip("_").lower() not in NEUTRAL]
     said += [w for w in words[-1:] if w == "g" or w.strip("_").lower() not in NEUTRAL]
     # The object's own name alone, of `m.weights`, names no parameter.
-    named = any(not w.isdigit() for w in said) and (said != words[:1] or len(words) == 1)
-    words = said if named else words
+    alone = not ours and len(words) > 1 and said == words[:1]
+    words = said if any(not w.isdigit() for w in said) and not alone else words
     return ".".join(word.lstrip("_") for word in words)

@@ -429,7 +429,9 @@ def _one(name: str, value: ast.expr) -> str:
     """`name = value`, made small."""
     kind = size_kind(name)
     if _is_number(value) and kind in SIZE_KINDS and isinstance(ast.literal_eval(value), int):
-        return f"{name} = {VALUES[kind][0]}"
+        # One output, or one input, is not made more: a mean over it is no mean then.
+        single = kind in ("inputs", "outputs") and ast.literal_eval(value) == 1
+        return f"{name} = {1 if single else VALUES[kind][0]}"
     if not reaches_out(value):
         return f"{name} = {ast.unparse(value)}"
     if kind in SIZE_KINDS:

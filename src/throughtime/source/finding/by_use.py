@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from throughtime.source.finding.candidates import Function
 from throughtime.source.finding.constructors import activations
-from throughtime.source.meanings import BATCH, HIDDEN, INPUTS, OUTPUTS, STEPS, role
+from throughtime.source.meanings import BATCH, HIDDEN, INPUTS, OUTPUTS, STEPS, role, size_kind
 
 
 def activations_called(
@@ -34,7 +34,8 @@ def tables_taken(function: Function, names: Sequence[str]) -> Iterator[str]:
     for part in ast.walk(function):
         if isinstance(part, ast.Subscript) and isinstance(part.slice, ast.Name):
             of, at = getattr(part.value, "id", ""), part.slice.id
-            if of in names and at in names and role(at) in ("inputs", "target"):
+            counted = size_kind(at) == "steps"  # `X[t]`, where `t` is how many there are
+            if of in names and at in names and role(at) in ("inputs", "target") and not counted:
                 yield of
 
 

@@ -421,7 +421,7 @@ class RegionSearch:
             words |= {k.arg: k.value for k in part.keywords if k.arg}
             for name, given in {**optional, **words}.items():
                 value = value_of(self.bench, ast.unparse(given)) if size_kind(name) == "rate" else 0
-                if isinstance(value, int | float) and value > 0:
+                if isinstance(value, int | float) and value > 0 and not isinstance(value, bool):
                     return float(value)
         return None
 

@@ -183,3 +183,35 @@ def test_gradients_may_begin_with_g(tmp_path):
     found = find(path)
     assert set(found.recipe.parameters) == {"W", "U", "V", "sbias"}
     assert verdict(found) == "agree"
+
+
+def test_what_no_pass_touches_is_no_gradient(tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text("""
+import numpy as np
+
+class RNN:
+    def __init__(self):
+        self.W = [0.7, 0.9]
+        self.W_delta = [0.001, 0.001]
+
+    def forward(self, x):
+        self.s = np.zeros(len(x) + 1)
+        for t in range(len(x)):
+            self.s[t + 1] = x[t] * self.W[0] + self.s[t] * self.W[1]
+        return self.s
+
+    def backward_gradient(self, x, s, d):
+        wx, wr = 0.0, 0.0
+        for t in reversed(range(len(x))):
+            wx += d * x[t]
+            wr += d * s[t]
+            d = d * self.W[1]
+        return (wx, wr), d
+""")
+    line = (
+        "m = RNN(); X = np.random.randn(6); s = m.forward(X); loss = 0.5 * (s[-1] - 0.3) ** 2; "
+        "grads, left = m.backward_gradient(X, s, s[-1] - 0.3)"
+    )
+    found = find(path, setup=line)
+    assert verdict(found) == "agree"

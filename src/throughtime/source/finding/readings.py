@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from throughtime.arrays import Array
 from throughtime.gradcheck import CheckError
 from throughtime.source.bench import Bench
 from throughtime.source.containers import by_structure
@@ -440,6 +441,8 @@ def _pairs(
     after += [other for n in kept_for for p in after if (other := summed(p, n)) is not None]
     returned = [p for p in after if _root(p) == "back" or _root(p) in reading.kept]
     named = [p for p in after if p not in returned and is_named_gradient(p)]
+    # What no run has touched, as an optimiser's `W_delta`, is no gradient.
+    named = [p for p in named if p.text not in copies or not _is_stale(p, copies[p.text])]
     changed = []
     for place in held:
         now = numbers(bench.value(place.text))
@@ -494,6 +497,11 @@ def _pairs(
             moved[name] = (place, place)
         return moved, True, []
     return found, False, [*returned, *named]
+
+
+def _is_stale(place: HeldArray, before: Array) -> bool:
+    """Whether an array of numbers that are not all 0 is as it was before the passes."""
+    return bool(place.value.any()) and np.array_equal(place.value, before)
 
 
 def _is_matrix(place: HeldArray) -> bool:

@@ -5,6 +5,7 @@ import ast
 import pytest
 
 from found_files import report_of, verdict
+from throughtime.gradcheck import CheckError
 from throughtime.source import find
 from throughtime.source.finding.training_steps import losses_in
 
@@ -113,3 +114,14 @@ def test_a_rate_by_its_place_is_that_of_the_objects_own_class(tmp_path):
     found = find(path, setup=line)
     assert any("(old − new)/1.0" in note for note in found.notes)
     assert verdict(found) == "agree"
+
+
+def test_a_name_that_nothing_sets_is_named(tmp_path):
+    path = tmp_path / "net.py"
+    text = TWO_CLASSES.replace("d = self.W.T @ dz", "d = W.T @ dz")
+    path.write_text(text)
+    said = (
+        r"NameError: name 'W' is not defined, which nothing in the file sets"
+    )
+    with pytest.raises(CheckError, match=said):
+        find(path)

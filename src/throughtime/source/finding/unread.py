@@ -159,7 +159,16 @@ def refuse_unread(
         refuse(f"{path.name}: {names}", "a reading of loss and data", actual, step,
                error=CheckError)  # fmt: skip
     tried = f"it was tried with {_passes(likely)} and data in {len(forms(Sizes()))} forms; "
-    refuse(path.name, "a candidate that runs", failures[0], tried + step, error=CheckError)
+    actual = failures[0] + _never_set(failures[0], slices)
+    refuse(path.name, "a candidate that runs", actual, tried + step, error=CheckError)
+
+
+def _never_set(said: str, slices: Slices) -> str:
+    """That nothing in the file sets a name, where an error says that it is not defined."""
+    found = re.search(r"NameError: name '(\w+)' is not defined", said)
+    if found is None or slices.is_set(found[1]) or not slices.is_own(found[1]):
+        return ""
+    return ", which nothing in the file sets: the code there fails whatever it is given"
 
 
 def _passes(candidate: Candidate) -> str:

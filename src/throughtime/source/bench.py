@@ -20,7 +20,7 @@ from throughtime.source.user_files import State, UserFiles, as_check_error
 
 GOES_ON = ("else", "elif", "except", "finally")  # with which a line goes on with a statement
 LONGEST_IMPORT = 120.0  # seconds; large libraries take many, on a busy machine
-ORDINARY_TRY = 0.05  # seconds, far above what a small network takes; a slower one counts as several
+ORDINARY_TRY = 0.025  # seconds, above what a small network takes; a slower one counts as several
 LONGEST_TRY = 10.0  # seconds; a run of a small network takes thousandths
 
 

@@ -54,8 +54,10 @@ from throughtime.source.finding.readings import Judged, likeliest
 from throughtime.source.finding.training_steps import LOSS_NAME
 from throughtime.source.finding.updates import moved_by, without_optimisers
 from throughtime.source.meanings import BATCH, STEPS, VALUES, role, size_kind
+from throughtime.source.slices import names_set
 
 MOST_TRIES = 2_500  # runs of the user's code for one candidate
+FEWER_TRIES = 500  # of functions that are made with one output, once they were tried with several
 MOST_IN_A_FORM = 4_000  # after which a form of the data that was begun before is left, too
 LONGEST_LETTER = 2  # characters of a name that says little, as `y` and `ys`, unlike `y_true`
 DEEPEST_RETURN = 3  # functions that return what the next one does
@@ -98,7 +100,8 @@ class ReadingSearch(CallSites):
         if self.given_setup or not (self.method or self._has_outputs()):
             return found
         for self.narrow in (False, True):  # one input, too, as of a series of numbers
-            self.single, self._first = True, self.bench.tries
+            self.single = True
+            self._first = self.bench.tries - (0 if self.method else MOST_TRIES - FEWER_TRIES)
             other = likeliest(self.bench, self._readings())
             self.single = False
             if other is not None and other.believed:
@@ -112,7 +115,14 @@ class ReadingSearch(CallSites):
     def _has_outputs(self) -> bool:
         """Whether functions are made for a number of outputs that is set outside of them."""
         sizes = self.slices.closure(self.globals)
-        return bool(self.objects_taken) or any(size_kind(name) == "outputs" for name in sizes)
+        counted = {
+            name
+            for node in self.slices.statements
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            for name in names_set(node) & sizes
+            if type(node.value.value) is int
+        }
+        return bool(self.objects_taken) or any(size_kind(name) == "outputs" for name in counted)
 
     def _readings(self) -> Iterator[Reading]:
         for made, roots in self.models():

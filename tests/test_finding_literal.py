@@ -5,6 +5,7 @@ import ast
 import pytest
 
 from found_files import report_of, verdict
+from throughtime import cli
 from throughtime.gradcheck import CheckError
 from throughtime.source import find
 from throughtime.source.finding.training_steps import losses_in
@@ -120,8 +121,14 @@ def test_a_name_that_nothing_sets_is_named(tmp_path):
     path = tmp_path / "net.py"
     text = TWO_CLASSES.replace("d = self.W.T @ dz", "d = W.T @ dz")
     path.write_text(text)
-    said = (
-        r"NameError: name 'W' is not defined, which nothing in the file sets"
-    )
+    said = r"NameError: name 'W' is not defined, which nothing in the file sets"
     with pytest.raises(CheckError, match=said):
         find(path)
+
+
+def test_what_is_mended_says_what_it_leaves_out(tmp_path, capsys):
+    path = tmp_path / "net.py"
+    path.write_text(STEP.replace("TIMES", "for _ in range(5):"))
+    cli.main(["mend", str(path), "--processes", "1"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Not checked: rnn.W: with these data the loss does not depend on them" in said

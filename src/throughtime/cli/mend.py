@@ -93,6 +93,8 @@ def _mend(options: argparse.Namespace) -> int:
     mended = mend(found.recipe, effort=options.effort, processes=options.processes, progress=bar)
     if not options.quiet:
         say(str(mended).removesuffix("\n"), paint=edits)
+        for note in (note for note in found.notes if note.startswith("Not checked:")):
+            say(f"\n{note}")  # what is called mended leaves these out
     if options.json:
         mended.to_json(options.json)
     if options.write and mended.diff():

@@ -7,6 +7,7 @@ import io
 import json
 import tokenize
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from throughtime.arrays import refuse
@@ -126,3 +127,9 @@ def _notebook(path: Path, data: bytes) -> SourceText:
 def _is_magic(line: str) -> bool:
     """Whether a line is for the notebook and not for Python, as `%matplotlib inline`, `!pip`."""
     return line.lstrip()[:1] in ("%", "!", "?")
+
+
+@lru_cache(maxsize=64)
+def tree_of(text: str) -> ast.Module:
+    """The syntax tree of a text that is looked at again and again; nobody may change it."""
+    return ast.parse(text)

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Mapping, Sequence
 
 from throughtime.source.pairing import HeldArray, is_named_gradient, same_names
+from throughtime.source.text import tree_of
 
 MOST_OF_ONE_SHAPE = 4  # gradients by name, which are tried in the place of one that is not right
 
@@ -80,7 +81,7 @@ def is_share(texts: Iterable[str], gradient: str) -> bool:
     """
     own = _within_object(gradient)
     added = False
-    for node in (node for text in texts for node in ast.walk(ast.parse(text))):
+    for node in (node for text in texts for node in ast.walk(tree_of(text))):
         if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
             same = _within_object(ast.unparse(node.value)) == own
             added = added or (same and _within_object(ast.unparse(node.target)) != own)

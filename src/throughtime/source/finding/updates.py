@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from throughtime.source.finding.candidates import returned
 from throughtime.source.finding.training_steps import is_gradient
 from throughtime.source.meanings import size_kind
+from throughtime.source.text import tree_of
 
 MOVES = re.compile(r"optim|update|adam|sgd|adagrad|rmsprop|apply_grad|^step$", re.I)
 CLEARS = re.compile(r"zero|reset|clear|clip", re.I)  # beside it: these are no updates
@@ -23,7 +24,7 @@ def is_added(texts: Iterable[str], parameters: Iterable[str]) -> bool:
         parameters: their dotted names.
     """
     names = {name.rpartition(".")[2] for name in parameters}
-    signs = {sign for text in texts for node in ast.walk(ast.parse(text))
+    signs = {sign for text in texts for node in ast.walk(tree_of(text))
              if (sign := _sign(node, names))}  # fmt: skip
     return signs == {1}
 
@@ -43,7 +44,7 @@ def is_moved(texts: Iterable[str], name: str) -> bool:
     return any(
         _sign(node, {name}) and name == _leaf(_target(node))
         for text in texts
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(tree_of(text))
     )
 
 
@@ -62,7 +63,7 @@ def is_plain_descent(texts: Iterable[str], parameters: Iterable[str]) -> bool:
     moved = {
         _leaf(_target(node))
         for text in texts
-        for node in ast.walk(ast.parse(text))
+        for node in ast.walk(tree_of(text))
         if _sign(node, names) == -1 and _is_scaled_gradient(node)
     }
     return names <= moved

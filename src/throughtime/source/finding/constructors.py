@@ -9,7 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from throughtime.source.finding.arrays_by_name import arrays_wanted, dictionaries
 from throughtime.source.finding.calls import COUNTS, UNKNOWN, is_size, shapes_of
-from throughtime.source.finding.candidates import arguments, is_backward, is_forward, methods
+from throughtime.source.finding.candidates import (
+    arguments,
+    attributes,
+    is_backward,
+    is_forward,
+    methods,
+)
 from throughtime.source.finding.settings_given import settings_of
 from throughtime.source.finding.words import bases_of, keywords_read, words_for
 from throughtime.source.meanings import INPUTS, VALUES, size_kind
@@ -142,11 +148,7 @@ def class_of_argument(
         return ""
     for kind, node in classes.items():
         own = methods(node, classes)
-        sets = {
-            part.attr
-            for part in ast.walk(own["__init__"] if "__init__" in own else ast.Pass())
-            if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store)
-        }
+        sets = attributes(own["__init__"], ast.Store) if "__init__" in own else set()
         if read <= sets | own.keys():
             return kind
     return ""

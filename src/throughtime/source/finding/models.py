@@ -40,12 +40,7 @@ from throughtime.source.finding.losses import value_of
 from throughtime.source.finding.rates import rate_of, reached
 from throughtime.source.finding.stand_ins import stand_ins
 from throughtime.source.finding.updates import without_optimisers
-from throughtime.source.meanings import (
-    INITIALISE,
-    INPUTS,
-    STEPS,
-    size_kind,
-)
+from throughtime.source.meanings import INITIALISE, INPUTS, STEPS, size_kind
 from throughtime.source.pairing import places
 from throughtime.source.slices import Slices, names_set
 
